@@ -1,0 +1,253 @@
+"""The vocabulary of plans: what to open, which processes to run, what QEMU is told.  Nothing is opened here.
+
+A plan names a file descriptor by the *source* that will give it (a listener, a dialled connection, one end of a
+pair, an opened file).  Sources are values: the same source named twice is the same descriptor.  The engine opens
+them, numbers them at spawn, and :func:`render` puts the numbers into the words of a command line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = [
+    "Dial",
+    "FdSource",
+    "Forward",
+    "HelperPlan",
+    "Json",
+    "JsonValue",
+    "Joined",
+    "LaunchPlan",
+    "Listener",
+    "LogFile",
+    "Need",
+    "NetPlan",
+    "OnLoss",
+    "PairEnd",
+    "QmpCommand",
+    "Ready",
+    "Word",
+    "render",
+    "sources_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A UNIX stream socket that we bind at *path* and that listens; the other process accepts on it."""
+
+    path: Path
+    backlog: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """A connection to the UNIX stream socket at *path*; it may wait in the listener's backlog."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PairEnd:
+    """One end (0 or 1) of the socket pair called *name*."""
+
+    name: str
+    end: int
+    datagram: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A file opened for appending (created 0600); *truncate* empties it first.
+
+    Handed to a child as its standard error: it outlives the daemon, which a pipe to the daemon would not.
+    """
+
+    path: Path
+    truncate: bool = False
+
+
+FdSource: TypeAlias = Listener | Dial | PairEnd | LogFile
+"""Anything a child can be handed as an open descriptor."""
+
+JsonValue: TypeAlias = "str | int | float | bool | None | FdSource | Mapping[str, JsonValue] | tuple[JsonValue, ...]"
+"""JSON in which a descriptor may stand; it becomes the decimal number as a string, as QEMU's schema wants it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A word of a command line that is a JSON object."""
+
+    value: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A word made of pieces, one of which is a descriptor: ``socket,id=monitor,fd=`` + 7."""
+
+    parts: tuple[str | FdSource, ...]
+
+
+Word: TypeAlias = str | FdSource | Json | Joined
+"""One word of a command line."""
+
+
+class Need(StrEnum):
+    """What a network backend needs the rest of the domain to provide."""
+
+    SHARED_MEMORY = "shared memory"
+    NO_SANDBOX = "no sandbox"
+
+
+class Ready(Enum):
+    """When a helper counts as ready."""
+
+    SPAWNED = "as soon as it runs"
+    PORTS_LISTEN = "when every forwarded port is listened on"
+
+
+class OnLoss(Enum):
+    """What to do when a helper has died."""
+
+    RESTART = "dial again and start the same helper"
+    REPLUG = "give QEMU a new descriptor"
+    LINK_DOWN = "take the guest's link down"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One contiguous range of host ports that reaches the guest; exclusions are already taken out."""
+
+    proto: str
+    """``tcp`` or ``udp``."""
+    address: str | None
+    """Host address, None for all."""
+    device: str | None
+    """Host interface, None for all."""
+    start: int
+    end: int
+    to: int
+    """Guest port that *start* reaches."""
+    path: str = ""
+    """Where in the XML it was asked for (see :class:`virlet.errors.Problem`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperPlan:
+    """A process that stands beside QEMU."""
+
+    name: str
+    """What it is, for messages and logs: ``passt``."""
+    argv: tuple[Word, ...]
+    fds: tuple[FdSource, ...]
+    """Opened by the engine; every one named in *argv*."""
+    ready: Ready
+    on_loss: OnLoss
+    forwards: tuple[Forward, ...] = ()
+    """Host ports that it must be listening on once ready; the engine checks each."""
+    forwards_all: tuple[str, ...] = ()
+    """Protocols of which all ports are forwarded, best effort; not checked."""
+    stderr: LogFile | None = None
+    leaves: tuple[Path, ...] = ()
+    """Files that it leaves behind and the engine removes."""
+
+
+@dataclass(frozen=True, slots=True)
+class QmpCommand:
+    """One command for QEMU's monitor."""
+
+    name: str
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NetPlan:
+    """One network interface: what QEMU and its helper are told."""
+
+    alias: str
+    """The interface's alias, ``net0``; the netdev's id is ``host`` + alias."""
+    backend: str
+    """Name of the backend that made the plan: ``passt``."""
+    mac: str
+    netdev: Mapping[str, JsonValue]
+    """``-netdev`` JSON at start, ``netdev_add`` at hotplug."""
+    device: Mapping[str, JsonValue]
+    """``-device`` JSON at start, ``device_add`` at hotplug."""
+    helper: HelperPlan | None
+    fds: tuple[FdSource, ...]
+    """What QEMU itself receives."""
+    needs: frozenset[Need] = frozenset()
+    link_up: bool = True
+    why: tuple[str, ...] = ()
+    """Why this backend: one sentence each, for ``explain``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """Everything a start does, in data."""
+
+    name: str
+    uuid: str
+    emulator: Path
+    argv: tuple[Word, ...]
+    """The whole command line of QEMU, the emulator first."""
+    env: Mapping[str, str]
+    fds: tuple[FdSource, ...]
+    """Every descriptor QEMU inherits, those of *nets* included."""
+    monitor: Listener
+    nets: tuple[NetPlan, ...]
+    before_cont: tuple[QmpCommand, ...]
+    """Sent once the monitor answers, before the guest runs."""
+    directories: tuple[Path, ...]
+    """Made 0700 before anything else."""
+    leaves: tuple[Path, ...]
+    """Sockets and files to remove when the guest has stopped."""
+    log: LogFile
+    tainted: tuple[str, ...] = ()
+    """Why support may end here: ``custom-argv`` …"""
+
+
+Number: TypeAlias = Callable[[FdSource], int | str]
+
+
+def render(words: tuple[Word, ...], number: Number) -> list[str]:
+    """The command line with every descriptor replaced by what *number* says of it."""
+    return [_word(word, number) for word in words]
+
+
+def _word(word: Word, number: Number) -> str:
+    if isinstance(word, str):
+        return word
+    if isinstance(word, Json):
+        return json.dumps(render_json(word.value, number), separators=(",", ":"))
+    if isinstance(word, Joined):
+        return "".join(part if isinstance(part, str) else str(number(part)) for part in word.parts)
+    return str(number(word))
+
+
+def render_json(value: JsonValue, number: Number) -> object:
+    """Plain JSON data with every descriptor replaced by its number as a string."""
+    if isinstance(value, Mapping):
+        return {key: render_json(item, number) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [render_json(item, number) for item in value]
+    if isinstance(value, Listener | Dial | PairEnd | LogFile):
+        return str(number(value))
+    return value
+
+
+def sources_of(words: tuple[Word, ...]) -> tuple[FdSource, ...]:
+    """Every descriptor that *words* name, each once, in order."""
+    seen: dict[FdSource, None] = {}
+
+    def note(source: FdSource) -> int:
+        seen.setdefault(source)
+        return 0
+
+    render(words, note)
+    return tuple(seen)
