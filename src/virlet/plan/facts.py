@@ -1,0 +1,239 @@
+"""What is known about this host, its QEMUs and its passt.  Plain values: gathering them is ``virlet.engine.facts``.
+
+Facts are what a program said it can do (QEMU's schema, passt's option list, a tried KVM), never a version compared.
+Versions are kept for people to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = [
+    "CpuModel",
+    "Facts",
+    "HostFacts",
+    "MachineType",
+    "PasstFacts",
+    "QemuFacts",
+    "Support",
+    "Topology",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Whether something can be had here, and why not."""
+
+    ok: bool
+    reason: str = ""
+    """What was found: for a "no" the cause, for a "yes" possibly how it was tried."""
+    hint: str | None = None
+    """What the user can do about a "no"."""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """One board of a QEMU (``query-machines``)."""
+
+    name: str
+    """The versioned name, as ``pc-q35-7.2``."""
+    max_cpus: int
+    alias: str | None = None
+    """The short name that means this board in this QEMU, as ``q35``."""
+    default: bool = False
+    deprecated: bool = False
+    hotpluggable_cpus: bool = False
+    numa_memory: bool = False
+    default_cpu: str | None = None
+    """The CPU's QOM type, as ``qemu64-x86_64-cpu``."""
+    default_ram_id: str | None = None
+    acpi: bool | None = None
+    """``None`` where this QEMU does not say (before 8.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuModel:
+    """One CPU model of a QEMU (``query-cpu-definitions``)."""
+
+    name: str
+    usable: bool
+    """Nothing is missing for it under TCG on this host."""
+    missing: frozenset[str] = frozenset()
+    """The features that this host and the TCG accelerator do not have."""
+    deprecated: bool = False
+    migration_safe: bool = False
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QemuFacts:
+    """What one QEMU program can do, as it said itself over QMP."""
+
+    path: str
+    arch: str
+    """The target's libvirt name, as ``x86_64`` (``query-target``)."""
+    version: tuple[int, int, int]
+    """To be shown, not to be compared."""
+    package: str = ""
+    machines: Mapping[str, MachineType] = field(default_factory=dict)
+    """By versioned name."""
+    types: frozenset[str] = frozenset()
+    """Every QOM type that can be made: devices, objects, CPUs, accelerators (``qom-list-types``)."""
+    devices: frozenset[str] = frozenset()
+    """The types that ``-device`` and ``device_add`` accept by name."""
+    objects: frozenset[str] = frozenset()
+    """The types that ``-object`` and ``object-add`` accept."""
+    netdevs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Netdev type → its members (``netdev_add`` in ``query-qmp-schema``): ``{"stream": {"addr", "server", …}}``."""
+    chardevs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Chardev backend → its members (``chardev-add``)."""
+    blockdevs: frozenset[str] = frozenset()
+    """Block drivers (``blockdev-add``)."""
+    commands: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    options: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Command-line options with parameters → parameter names (``query-command-line-options``), without dashes."""
+    accels: frozenset[str] = frozenset()
+    """Accelerators built in: ``tcg``, ``kvm``.  Whether KVM works is :attr:`HostFacts.kvm`."""
+    cpus: Mapping[str, CpuModel] = field(default_factory=dict)
+
+    @property
+    def version_text(self) -> str:
+        """``7.2.22``."""
+        return ".".join(map(str, self.version))
+
+    @property
+    def version_number(self) -> int:
+        """libvirt's form: major × 1 000 000 + minor × 1000 + micro."""
+        major, minor, micro = self.version
+        return major * 1_000_000 + minor * 1000 + micro
+
+    @property
+    def sandbox(self) -> bool:
+        """``-sandbox`` is built in."""
+        return "sandbox" in self.options
+
+    @property
+    def stream(self) -> bool:
+        """``-netdev stream`` exists (7.2)."""
+        return "stream" in self.netdevs
+
+    @property
+    def stream_reconnect(self) -> bool:
+        """``-netdev stream`` takes ``reconnect`` in seconds (8.0)."""
+        return "reconnect" in self.netdevs.get("stream", ())
+
+    @property
+    def stream_reconnect_ms(self) -> bool:
+        """``-netdev stream`` takes ``reconnect-ms`` (9.2)."""
+        return "reconnect-ms" in self.netdevs.get("stream", ())
+
+    @property
+    def monitor_object(self) -> bool:
+        """``-object monitor-qmp`` exists (11.1, where ``-mon`` is deprecated)."""
+        return "monitor-qmp" in self.objects
+
+    @property
+    def default_machine(self) -> MachineType | None:
+        """The board that QEMU takes when none is named; some targets have none."""
+        return next((board for board in self.machines.values() if board.default), None)
+
+    def machine(self, name: str) -> MachineType | None:
+        """The board of that versioned name or alias."""
+        found = self.machines.get(name)
+        if found is not None:
+            return found
+        return next((board for board in self.machines.values() if board.alias == name), None)
+
+    def has_device(self, name: str) -> bool:
+        """``-device NAME`` exists."""
+        return name in self.devices
+
+
+@dataclass(frozen=True, slots=True)
+class PasstFacts:
+    """What the passt of this host can do, and whether it may run here."""
+
+    path: str
+    options: frozenset[str]
+    """Long options of ``--help``, without dashes: ``{"fd", "foreground", "vhost-user", …}``."""
+    may_run: Support
+    """The answer of a real start, with an address and a gateway given.  A "no" has passt's own words as reason."""
+    needs_route: bool = False
+    """It refuses to start where the host has no route, even with an address and a gateway given (2023)."""
+    prefix_in_address: bool = False
+    """``--address ADDR/PREFIX`` is understood (2026)."""
+    version: str = ""
+    """First line of ``--version``, to be shown."""
+
+    def knows(self, option: str) -> bool:
+        """Whether ``--OPTION`` exists (name without dashes)."""
+        return option in self.options
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Online CPUs: ``nodes × sockets × cores × threads``, as libvirt's node information counts (sockets per node)."""
+
+    nodes: int = 1
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The machine that we run on."""
+
+    arch: str
+    """``x86_64``, ``aarch64``, …"""
+    hostname: str
+    machine_id: str
+    """32 hexadecimal digits of ``/etc/machine-id``; empty where there is none."""
+    uuid: str
+    """The host's UUID for ``<capabilities>``: made of the machine id."""
+    boot_id: str
+    uid: int
+    gid: int
+    memory_kib: int
+    cpus: int
+    """Online logical CPUs."""
+    topology: Topology = Topology()
+    cpu_model: str = ""
+    cpu_vendor: str = ""
+    cpu_mhz: int = 0
+    """0 where unknown."""
+    kvm: Support = Support(False, "not tried")
+    """KVM was tried by running guest code."""
+    route_ipv4: bool = False
+    """There is an IPv4 default route."""
+    route_ipv6: bool = False
+    interfaces: frozenset[str] = frozenset()
+    """Names of the network links."""
+    unprivileged_port_start: int = 1024
+    """The lowest port that anybody may bind (``net.ipv4.ip_unprivileged_port_start``)."""
+    may_ping: bool = False
+    """One of our groups is inside ``net.ipv4.ping_group_range``, so guests on passt can ping."""
+    vhost_net: bool = False
+    """``/dev/vhost-net`` can be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a plan may know about the world."""
+
+    host: HostFacts
+    qemu: Mapping[str, QemuFacts] = field(default_factory=dict)
+    """By emulator path."""
+    passt: PasstFacts | None = None
+    """``None`` where passt is not installed."""
+    setpriv: str | None = None
+    """Path of setpriv(1), which drops what a child must not have; ``None`` where it is missing."""
+
+    def emulator(self, arch: str) -> QemuFacts | None:
+        """The first QEMU found for that architecture."""
+        return next((qemu for qemu in self.qemu.values() if qemu.arch == arch), None)
