@@ -1,0 +1,171 @@
+"""What the benchmarks share: two daemons of our own making, a figure's median and p95, a table.
+
+Everything here drives both daemons through the same client, libvirt-python, so that only the server differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+Sample = Callable[[], float]
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def p95(values: Sequence[float]) -> float:
+    """Nearest rank."""
+    ranked = sorted(values)
+    return ranked[max(0, -(-len(ranked) * 95 // 100) - 1)]
+
+
+def interleave(samples: dict[str, Sample], count: int) -> dict[str, list[float]]:
+    """*count* samples of each, A B C A B C …, after one round that is not counted; figures in milliseconds."""
+    out: dict[str, list[float]] = {name: [] for name in samples}
+    for turn in range(count + 1):
+        for name, sample in samples.items():
+            value = sample()
+            if turn:
+                out[name].append(value)
+    return out
+
+
+def table(title: str, figures: dict[str, list[float]], unit: str, *, base: str | None = None) -> None:
+    """Print one line a name; *base* is what the ratios are of."""
+    print(f"\n{title} ({unit}, {len(next(iter(figures.values())))} samples, interleaved)")
+    reference = median(figures[base]) if base else None
+    for name, values in figures.items():
+        ratio = f"  {median(values) / reference:6.3f} x {base}" if reference and name != base else ""
+        print(f"  {name:<22} median {median(values):9.3f}  p95 {p95(values):9.3f}{ratio}", flush=True)
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    action()
+    return (time.perf_counter() - start) * 1e3
+
+
+@contextlib.contextmanager
+def home() -> Iterator[dict[str, str]]:
+    """An environment with directories of its own, short enough for sockets."""
+    base = Path(tempfile.mkdtemp(prefix="vb"))
+    env = dict(os.environ)
+    for name, part in (
+        ("HOME", "h"),
+        ("XDG_RUNTIME_DIR", "r"),
+        ("XDG_CONFIG_HOME", "c"),
+        ("XDG_STATE_HOME", "s"),
+        ("XDG_CACHE_HOME", "k"),
+    ):
+        (base / part).mkdir(mode=0o700)
+        env[name] = str(base / part)
+    try:
+        yield env
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _wait_for_socket(path: Path, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args!r} exited with {process.returncode}")
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            return
+        time.sleep(0.02)
+    raise SystemExit(f"nobody listens on {path}")
+
+
+@contextlib.contextmanager
+def daemon(argv: Sequence[str], path: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon that listens on *path*; ended by SIGTERM."""
+    with open(Path(env["XDG_STATE_HOME"]) / "daemon.log", "ab") as log:
+        process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        _wait_for_socket(path, process)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def virletd(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    path = Path(env["XDG_RUNTIME_DIR"]) / "virlet" / "virletd.sock"
+    with daemon([str(virlet_bin("virletd"))], path, env) as process:
+        yield process, f"qemu+unix:///session?socket={path}"
+
+
+@contextlib.contextmanager
+def libvirtd(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    binary = shutil.which("libvirtd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if binary is None:
+        raise SystemExit("libvirtd is missing: install libvirt-daemon and libvirt-daemon-driver-qemu")
+    config = Path(env["XDG_CONFIG_HOME"]) / "libvirt"
+    config.mkdir(exist_ok=True)
+    # No virtlogd in a bench: the guest's log is a plain file, as virlet's is.
+    (config / "qemu.conf").write_text('stdio_handler = "file"\n')
+    path = Path(env["XDG_RUNTIME_DIR"]) / "libvirt" / "libvirt-sock"
+    with daemon([binary], path, env) as process:
+        yield process, f"qemu+unix:///session?socket={path}"
+
+
+def virlet_bin(name: str) -> Path:
+    """One of our programs, beside the interpreter that VIRLET_BIN names, or on PATH."""
+    folder = os.environ.get("VIRLET_BIN")
+    found = shutil.which(name, path=folder) if folder else shutil.which(name)
+    if found is None:
+        raise SystemExit(f"{name} is not installed: put its directory into VIRLET_BIN")
+    return Path(found)
+
+
+def libvirt_module():  # type: ignore[no-untyped-def]
+    try:
+        import libvirt  # type: ignore[import-not-found]
+    except ImportError:
+        raise SystemExit(f"{sys.executable} has no libvirt module: install python3-libvirt") from None
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    return libvirt
+
+
+def pss_kib(pid: int) -> int:
+    """Proportional set size of a process and all its Python descendants, in KiB (proc(5), smaps_rollup)."""
+    total = 0
+    for each in (pid, *descendants(pid)):
+        with contextlib.suppress(OSError):
+            executable = os.readlink(f"/proc/{each}/exe")
+            if each != pid and "python" not in executable:
+                continue
+            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    return total
+
+
+def descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, queue = [], [pid]
+    while queue:
+        for child in children.get(queue.pop(), []):
+            found.append(child)
+            queue.append(child)
+    return found
