@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 __all__ = [
+    "Access",
     "Dial",
     "FdSource",
+    "FileNeed",
     "Forward",
+    "GuestDirs",
     "HelperPlan",
     "Json",
     "JsonValue",
@@ -157,6 +160,38 @@ class HelperPlan:
     """Files that it leaves behind and the engine removes."""
 
 
+class Access(StrEnum):
+    """How a program opens a file."""
+
+    READ = "read"
+    READ_WRITE = "read and write"
+    EXECUTE = "execute"
+    SOCKET = "connect"
+
+
+@dataclass(frozen=True, slots=True)
+class FileNeed:
+    """A file of the user's that must be there before a start; the engine looks, a plan cannot."""
+
+    path: Path
+    access: Access
+    xml_path: str
+    """Where the XML names it (see :class:`virlet.errors.Problem`)."""
+    what: str
+    """For the message: ``kernel``, ``disk 'vda'``."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDirs:
+    """Where a guest's own files live; the engine decides, the plan only names paths below them."""
+
+    runtime: Path
+    """Sockets; short enough for ``sun_path`` with 40 bytes added."""
+    logs: Path
+    state: Path
+    """What must outlive the guest: nvram."""
+
+
 @dataclass(frozen=True, slots=True)
 class QmpCommand:
     """One command for QEMU's monitor."""
@@ -210,6 +245,12 @@ class LaunchPlan:
     log: LogFile
     tainted: tuple[str, ...] = ()
     """Why support may end here: ``custom-argv`` …"""
+    files_needed: tuple[FileNeed, ...] = ()
+    """Checked by the engine before anything starts."""
+    vnc_autoport: bool = False
+    """QEMU looks for a free port itself (``to=``), so nobody can take it in between; ask ``query-vnc-servers``."""
+    ptys: tuple[str, ...] = ()
+    """Ids of character devices whose terminal QEMU makes; ask ``query-chardev`` for its path."""
 
 
 Number: TypeAlias = Callable[[FdSource], int | str]
