@@ -27,7 +27,8 @@ XML = """<domain type='qemu'>
   <features><acpi/><apic/></features>
   <clock offset='utc'/>
   <devices>
-    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/nowhere/{name}.qcow2'/><target dev='vda' bus='virtio'/></disk>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+      <source file='/nowhere/{name}.qcow2'/><target dev='vda' bus='virtio'/></disk>
     <interface type='user'><mac address='{mac}'/><model type='virtio'/></interface>
     <serial type='pty'/><console type='pty'/>
     <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
