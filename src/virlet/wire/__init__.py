@@ -1,0 +1,1 @@
+"""libvirt's wire protocol without I/O: codecs, procedures, packets, and a connection as a pure state machine."""
