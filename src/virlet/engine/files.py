@@ -1,0 +1,129 @@
+"""Files that are whole or not there: atomic replacement, synced where it must survive a power cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+
+from virlet.errors import SystemFailure
+
+__all__ = ["SLOW_DISK", "DurableDir", "make_private", "move_aside", "write_atomic"]
+
+log = logging.getLogger(__name__)
+
+SLOW_DISK = 0.004
+"""Seconds of one synced write above which the next one goes to a thread.
+
+A write with both syncs takes 0.25 to 0.45 ms on an SSD; a hop to a thread and back adds 0.1 ms and a wake-up, so a
+quick disk is written where we stand and a slow one does not stop the other clients."""
+
+
+def make_private(path: Path) -> None:
+    """Make a directory (and what is missing above it), readable to nobody else."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot make the directory '{path}'") from error
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
+    """Replace *path* by *data*; after a crash it holds the old bytes or the new ones, never a part.
+
+    *durable* also syncs file and directory: needed for what must outlive a power cut, not for what is void after a
+    reboot anyway.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            _write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(scratch, path)
+        if durable:
+            _sync_directory(path.parent)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise SystemFailure.of(error, f"cannot write '{path}'", hint=_hint(error)) from error
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _hint(error: OSError) -> str | None:
+    return "free some space; nothing was changed" if error.errno in (28, 122) else None
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that it can be looked at; answers its new name."""
+    aside = path.with_name(f"{path.name}.bad-{time.time_ns()}")
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        log.warning("cannot move %s aside: %s", path, error)
+        return path
+    return aside
+
+
+class DurableDir:
+    """A directory of small files that must survive a power cut, written without stopping the event loop."""
+
+    __slots__ = ("_last", "_lock", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last = 0.0
+        self._lock = asyncio.Lock()
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Replace the file *name*; raises :class:`SystemFailure`.  Writes are done in the order of the calls."""
+        async with self._lock:
+            if self._last < SLOW_DISK:
+                self._write(name, data)
+            else:
+                await asyncio.to_thread(self._write, name, data)
+
+    async def remove(self, name: str) -> None:
+        """Remove the file *name*, if it is there; raises :class:`SystemFailure`."""
+        async with self._lock:
+            if self._last < SLOW_DISK:
+                self._remove(name)
+            else:
+                await asyncio.to_thread(self._remove, name)
+
+    def _write(self, name: str, data: bytes) -> None:
+        begin = time.monotonic()
+        try:
+            if not self.path.is_dir():
+                make_private(self.path)
+            write_atomic(self.path / name, data, durable=True)
+        finally:
+            self._last = time.monotonic() - begin
+
+    def _remove(self, name: str) -> None:
+        begin = time.monotonic()
+        try:
+            (self.path / name).unlink(missing_ok=True)
+            _sync_directory(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SystemFailure.of(error, f"cannot remove '{self.path / name}'") from error
+        finally:
+            self._last = time.monotonic() - begin

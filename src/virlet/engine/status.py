@@ -1,0 +1,146 @@
+"""What is running, on disk: enough for the next daemon to take over every guest, or to undo half a start.
+
+A status file belongs to one boot of one machine: after a reboot nothing in it is true any more, so it is replaced
+atomically (against our own death) but not synced (a power cut ends the guest too).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
+
+from virlet.engine.codec import decode, encode
+from virlet.engine.files import make_private, move_aside, write_atomic
+from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, PairEnd
+from virlet.proc.identity import ProcessIdentity
+
+__all__ = ["FORMAT", "HelperRecord", "Phase", "Record", "StatusDir", "parse_record", "print_record"]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+LIMIT = 32 * 1024 * 1024
+"""Bytes of a status file that we read at most."""
+
+
+class Phase(StrEnum):
+    """Written before the action, so that a daemon that dies in it leaves its intent."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class HelperRecord:
+    """One helper: what to run again, and which process it is now."""
+
+    alias: str
+    """The interface's alias."""
+    netdev: str
+    """QEMU's id of its backend: ``hostnet0``."""
+    plan: HelperPlan
+    identity: ProcessIdentity | None = None
+    """None before it was started, or while it is down."""
+    restarts: int = 0
+    gave_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One guest, as the status file has it."""
+
+    format: int
+    phase: Phase
+    uuid: UUID
+    name: str
+    id: int
+    persistent: bool
+    autodestroy: bool
+    state: int
+    reason: int
+    xml: str
+    """The live XML, addresses and aliases included."""
+    monitor: Path
+    log: Path
+    qemu: ProcessIdentity | None = None
+    helpers: tuple[HelperRecord, ...] = ()
+    leaves: tuple[Path, ...] = ()
+    directories: tuple[Path, ...] = ()
+    tainted: tuple[str, ...] = ()
+    cause: str = ""
+    """While STOPPING: who asked for it, the name of a :class:`virlet.engine.guest.StopCause`."""
+
+
+def print_record(record: Record) -> bytes:
+    """The bytes of the file."""
+    return json.dumps(encode(record), separators=(",", ":")).encode()
+
+
+def parse_record(data: bytes) -> Record:
+    """Read the bytes of a file; raises :class:`ValueError` for anything that :func:`print_record` did not make."""
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    record = decode(Record, found, Dial, Listener, PairEnd, LogFile)
+    if record.format != FORMAT:
+        raise ValueError(f"format {record.format} is not ours ({FORMAT})")
+    return record
+
+
+class StatusDir:
+    """The status files of this boot.  Writing costs about 0.1 ms and is done in place."""
+
+    __slots__ = ("path", "problems")
+
+    def __init__(self, root: Path, machine_id: str, boot_id: str) -> None:
+        self.path = root / (machine_id or "unknown") / boot_id
+        self.problems: list[str] = []
+
+    def prepare(self) -> None:
+        """Make our directory and remove those of former boots; raises :class:`SystemFailure`."""
+        make_private(self.path)
+        for other in self.path.parent.iterdir():
+            if other != self.path and other.is_dir() and not other.is_symlink():
+                shutil.rmtree(other, ignore_errors=True)
+
+    def load(self) -> Iterator[Record]:
+        """Every record that can be read; the others are moved aside and reported."""
+        for path in sorted(self.path.glob("*.json")):
+            try:
+                if path.stat().st_size > LIMIT:
+                    raise ValueError(f"it is larger than {LIMIT} bytes")
+                record = parse_record(path.read_bytes())
+                if path.stem != str(record.uuid):
+                    raise ValueError("its name is not its UUID")
+            except OSError as error:
+                self._report(f"status file {path} cannot be read: {error.strerror}")
+            except ValueError as error:
+                self._report(f"status file {path} cannot be used ({error}); kept as {move_aside(path)}")
+            else:
+                yield record
+
+    def _report(self, sentence: str) -> None:
+        log.error("%s", sentence)
+        self.problems.append(sentence)
+
+    def save(self, record: Record) -> None:
+        """Write or replace; raises :class:`SystemFailure`."""
+        if not self.path.is_dir():
+            make_private(self.path)
+        write_atomic(self.path / f"{record.uuid}.json", print_record(record), durable=False)
+
+    def remove(self, uuid: UUID) -> None:
+        """Forget the guest."""
+        try:
+            (self.path / f"{uuid}.json").unlink(missing_ok=True)
+        except OSError as error:
+            self._report(f"status file of {uuid} cannot be removed: {error.strerror} ({time.strftime('%F %T')})")
