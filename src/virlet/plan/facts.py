@@ -231,8 +231,6 @@ class Facts:
     """By emulator path."""
     passt: PasstFacts | None = None
     """``None`` where passt is not installed."""
-    setpriv: str | None = None
-    """Path of setpriv(1), which drops what a child must not have; ``None`` where it is missing."""
 
     def emulator(self, arch: str) -> QemuFacts | None:
         """The first QEMU found for that architecture."""

@@ -1,0 +1,150 @@
+"""Start a program, with exactly the descriptors it is meant to have, and with no way to gain a privilege.
+
+``subprocess.Popen`` does the work: without a hook it uses vfork(2) and closes whatever was not named.  It has no field
+for no_new_privs, but that is an attribute of a thread which its children inherit (PR_SET_NO_NEW_PRIVS in prctl(2)), so
+children are started from one thread that has given privileges up.  Measured against setpriv(1) in front of the
+program: 0.06 ms instead of 0.8, one execve less, and the command in the log is the command that runs.  The daemon
+itself keeps the right to run a set-user-ID helper for those who configured one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+
+from virlet.errors import SystemFailure
+from virlet.proc.identity import ProcessIdentity, identify_child
+from virlet.proc.process import Process
+
+__all__ = ["DEVNULL", "Command", "spawn"]
+
+log = logging.getLogger(__name__)
+
+DEVNULL = subprocess.DEVNULL
+
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run and how.  Descriptors keep their numbers, and stay open here: the caller closes its own."""
+
+    argv: tuple[str, ...]
+    fds: tuple[int, ...] = ()
+    """Inherited under the same numbers; everything else is closed in the child."""
+    env: Mapping[str, str] | None = None
+    """The whole environment; None is ours."""
+    stdin: int = DEVNULL
+    stdout: int = DEVNULL
+    stderr: int = DEVNULL
+    """Give a file rather than a pipe to a process that outlives us: passt is killed by SIGPIPE otherwise."""
+    cwd: str = "/"
+    new_session: bool = True
+    """Keeps a terminal's signals and the daemon's death away."""
+    no_new_privileges: bool = True
+    """No set-user-ID program below it gains anything, and ambient capabilities are dropped."""
+    limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """``resource.RLIMIT_…`` → (soft, hard)."""
+
+    def __str__(self) -> str:
+        """One line to paste into a shell (the descriptors are its reader's)."""
+        return shlex.join(self.argv)
+
+
+class _Popen(subprocess.Popen[bytes]):
+    """Popen that never waits: its pidfd is watched elsewhere, and guests outlive us."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def _give_up_privileges() -> None:
+    """In the thread that starts children, for good (the second time costs a microsecond)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise SystemFailure.of(OSError(ctypes.get_errno(), ""), "cannot set no_new_privs")
+    # Fails only where the kernel has no ambient capabilities, and then there are none to drop.
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+@cache
+def _starter(no_new_privileges: bool) -> ThreadPoolExecutor:
+    """One thread for each kind of child: what a thread gave up, it cannot take back."""
+    return ThreadPoolExecutor(1, thread_name_prefix="spawn-plain" if no_new_privileges else "spawn-privileged")
+
+
+def _popen(command: Command) -> tuple[int, ProcessIdentity]:
+    """Start it; returns its pidfd and identity.  Runs in a starter thread."""
+    if command.no_new_privileges:
+        _give_up_privileges()
+    process = _Popen(
+        command.argv,
+        stdin=command.stdin,
+        stdout=command.stdout,
+        stderr=command.stderr,
+        env=command.env,
+        cwd=command.cwd,
+        pass_fds=command.fds,
+        start_new_session=command.new_session,
+        umask=0o077,
+    )
+    try:
+        for limit, values in command.limits.items():
+            resource.prlimit(process.pid, limit, values)
+        return os.pidfd_open(process.pid), identify_child(process.pid)
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _checked(command: Command) -> None:
+    if any(fd <= 2 for fd in command.fds):
+        raise ValueError(f"descriptors 0 to 2 are stdin, stdout and stderr: {command.fds}")
+
+
+async def spawn(command: Command, name: str) -> Process:
+    """Start *command*, called *name* in messages; returns as soon as the kernel has accepted the program.
+
+    :raises SystemFailure: there is no such program, or it cannot be run.  No child is left behind then, nor when the
+        caller is cancelled.
+    """
+    _checked(command)
+    log.info("starting %s: %s", name, command)
+    starter = _starter(command.no_new_privileges)
+    started = asyncio.get_running_loop().run_in_executor(starter, _popen, command)
+    cancelled: asyncio.CancelledError | None = None
+    while not started.done():
+        # The caller closes the descriptors when we return, so a cancellation waits the millisecond too.
+        try:
+            await asyncio.wait({started})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    try:
+        process = Process(*started.result(), name)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot run {command.argv[0]}", hint=_hint(error)) from error
+    if cancelled is not None:
+        process.signal(signal.SIGKILL)
+        raise cancelled
+    return process
+
+
+def _hint(error: OSError) -> str | None:
+    if isinstance(error, FileNotFoundError):
+        return "install it, or correct the path"
+    if isinstance(error, PermissionError):
+        return "it must be executable for you, and not on a filesystem mounted noexec"
+    return None

@@ -1,0 +1,85 @@
+"""What every test gets: proof that it left no process and no descriptor behind."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+_PR_SET_CHILD_SUBREAPER = 36
+_GRACE_MS = 2000
+"""How long a process that was told to end may take."""
+
+
+def pytest_configure() -> None:
+    # Whatever a test's child leaves behind becomes our child, so that it is seen; like an init that reaps nothing.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # A shared, slow machine says nothing about a property; and the tree may be another user's.
+    settings.register_profile("virlet", database=None, deadline=None)
+    settings.load_profile("virlet")
+
+
+def open_descriptors() -> dict[int, str]:
+    """Every open descriptor of this process and what it is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # The descriptor of the listing itself.
+    return found
+
+
+def children() -> dict[int, str]:
+    """Every child of this process that still runs (orphans of children included) and its name."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            if stat[stat.rindex(")") + 2] not in "ZX":
+                found[int(pid)] = stat[stat.index("(") : stat.rindex(")") + 1]
+    return found
+
+
+def _outlived(pid: int) -> bool:
+    """Wait a little for the end of *pid*; if it does not come, bring it about."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        outlived = not poll.poll(_GRACE_MS)
+        if outlived:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return outlived
+    finally:
+        os.close(pidfd)
+
+
+@pytest.fixture
+def leaks_allowed() -> None:
+    """Ask for this in a test that leaves something running on purpose (a fixture of wider scope ends it)."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a running process or an open descriptor."""
+    descriptors, processes = open_descriptors(), children()
+    yield
+    if "leaks_allowed" in request.fixturenames:
+        return
+    left = {pid: name for pid, name in children().items() if pid not in processes and _outlived(pid)}
+    assert not left, f"processes left running: {left}"
+    if open_descriptors().keys() - descriptors.keys():
+        gc.collect()  # Only what nobody can reach any more may close itself late.
+    opened = {fd: what for fd, what in open_descriptors().items() if fd not in descriptors}
+    assert not opened, f"descriptors left open: {opened}"

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from virlet.errors import SystemFailure
+from virlet.proc.identity import alive
+from virlet.proc.process import ExitStatus
+from virlet.proc.spawn import Command, spawn
+
+
+async def output(command: Command, path: Path) -> str:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        process = await spawn(
+            Command(
+                command.argv,
+                fds=command.fds,
+                env=command.env,
+                stdout=fd,
+                stderr=fd,
+                cwd=command.cwd,
+                no_new_privileges=command.no_new_privileges,
+                limits=command.limits,
+            ),
+            "test",
+        )
+    finally:
+        os.close(fd)
+    await process.exited()
+    return path.read_text()
+
+
+async def test_a_child_has_the_descriptors_it_was_given_and_no_other(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    stray = os.dup(read)
+    os.set_inheritable(stray, True)
+    try:
+        found = await output(Command(("ls", "/proc/self/fd"), fds=(write,)), tmp_path / "out")
+    finally:
+        for fd in (read, write, stray):
+            os.close(fd)
+    # One more is the listing's own.
+    assert {str(write), "0", "1", "2"} < set(found.split())
+    assert len(found.split()) == 5
+    assert str(stray) not in found.split() or stray == write + 1
+
+
+async def test_a_child_can_gain_no_privilege_and_we_could_still(tmp_path: Path) -> None:
+    command = ("grep", "NoNewPrivs", "/proc/self/status")
+    assert (await output(Command(command), tmp_path / "out")).split() == ["NoNewPrivs:", "1"]
+    assert "NoNewPrivs:\t0" in Path("/proc/thread-self/status").read_text()
+
+
+async def test_a_child_may_keep_the_way_to_a_privilege_when_asked(tmp_path: Path) -> None:
+    command = Command(("grep", "NoNewPrivs", "/proc/self/status"), no_new_privileges=False)
+    assert (await output(command, tmp_path / "out")).split() == ["NoNewPrivs:", "0"]
+
+
+async def test_a_child_leads_a_session_of_its_own_in_the_root_directory(tmp_path: Path) -> None:
+    assert (await output(Command(("sh", "-c", "pwd; umask; cut -d' ' -f6 /proc/$$/stat; echo $$")), tmp_path / "out")
+            ).split()[:2] == ["/", "0077"]  # fmt: skip
+    session, own = (tmp_path / "out").read_text().split()[2:]
+    assert session == own
+
+
+async def test_the_environment_is_exactly_the_one_given(tmp_path: Path) -> None:
+    assert await output(Command(("/usr/bin/env",), env={"A": "1"}), tmp_path / "out") == "A=1\n"
+
+
+async def test_limits_hold_for_the_child_alone(tmp_path: Path) -> None:
+    process = await spawn(Command(("sleep", "1000"), limits={resource.RLIMIT_CORE: (0, 0)}), "limited")
+    assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
+    process.signal(signal.SIGKILL)
+    await process.exited()
+
+
+@pytest.mark.parametrize(
+    ("program", "text"),
+    [("/nonexistent/qemu", "No such file"), ("/etc/passwd", "Permission denied"), ("/", "Permission denied")],
+)
+async def test_a_program_that_cannot_run_is_a_clear_error(program: str, text: str) -> None:
+    with pytest.raises(SystemFailure, match=f"cannot run {program}: {text}") as caught:
+        await spawn(Command((program,)), "bad")
+    assert caught.value.hint
+
+
+async def test_a_limit_that_cannot_be_set_leaves_no_child() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if os.geteuid() == 0:
+        pytest.skip("root may raise limits")
+    with pytest.raises(SystemFailure, match="Operation not permitted"):
+        await spawn(Command(("sleep", "1000"), limits={resource.RLIMIT_NOFILE: (hard, hard + 1)}), "greedy")
+
+
+async def test_standard_descriptors_cannot_be_passed_by_number() -> None:
+    with pytest.raises(ValueError, match="stdin, stdout and stderr"):
+        await spawn(Command(("true",), fds=(1,)), "bad")
+
+
+async def test_a_cancelled_start_leaves_no_process() -> None:
+    task = asyncio.ensure_future(spawn(Command(("sleep", "1000")), "cancelled"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # The test's own check of left processes proves the rest.
+
+
+async def test_many_at_once() -> None:
+    processes = await asyncio.gather(*(spawn(Command(("true",)), f"child {n}") for n in range(30)))
+    assert {str(await each.exited()) for each in processes} == {str(ExitStatus(code=0))}
+    assert not any(alive(each.identity) for each in processes)
+
+
+def test_a_command_reads_as_one_shell_line() -> None:
+    assert str(Command(("qemu", "-name", "a b", "$x"))) == "qemu -name 'a b' '$x'"
