@@ -1,0 +1,1 @@
+"""The domain XML as frozen, typed values: an element a class, a subject a file."""

@@ -1,0 +1,80 @@
+"""Where a device sits: its address on a bus."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from virlet.xml.declare import Element, attr, element
+from virlet.xml.kinds import ON_OFF, STR, UINT, hexadecimal
+
+__all__ = [
+    "Address",
+    "DriveAddress",
+    "IsaAddress",
+    "MmioAddress",
+    "PciAddress",
+    "SerialAddress",
+    "UnassignedAddress",
+    "UsbAddress",
+]
+
+
+@element("address", variant=("type", "pci"))
+class PciAddress(Element):
+    """A PCI function."""
+
+    domain: int | None = attr("@domain", hexadecimal("PCI domain", 4, 0xFFFFFFFF), default=0, doc="PCI domain")
+    bus: int | None = attr("@bus", hexadecimal("PCI bus", 2, 0xFF), default=0, doc="index of the bus's controller")
+    slot: int | None = attr("@slot", hexadecimal("PCI slot", 2, 0x1F), default=0, doc="slot on the bus")
+    function: int | None = attr("@function", hexadecimal("PCI function", 1, 7), default=0, doc="function in the slot")
+    multifunction: bool | None = attr("@multifunction", ON_OFF, default=None, doc="more functions follow in this slot")
+
+
+@element("address", variant=("type", "drive"))
+class DriveAddress(Element):
+    """A unit of a disk controller."""
+
+    controller: int | None = attr("@controller", UINT, default=0, doc="index of the controller")
+    bus: int | None = attr("@bus", UINT, default=0, doc="bus of the controller")
+    target: int | None = attr("@target", UINT, default=0, doc="target on the bus")
+    unit: int | None = attr("@unit", UINT, default=0, doc="unit of the target")
+
+
+@element("address", variant=("type", "usb"))
+class UsbAddress(Element):
+    """A USB port."""
+
+    bus: int | None = attr("@bus", UINT, default=0, doc="index of the USB controller")
+    port: str | None = attr("@port", STR, default=None, doc="port, dotted through hubs")
+
+
+@element("address", variant=("type", "virtio-serial"))
+class SerialAddress(Element):
+    """A port of a virtio-serial controller."""
+
+    controller: int | None = attr("@controller", UINT, default=0, doc="index of the controller")
+    bus: int | None = attr("@bus", UINT, default=0, doc="always 0")
+    port: int | None = attr("@port", UINT, default=None, doc="port of the controller")
+
+
+@element("address", variant=("type", "isa"))
+class IsaAddress(Element):
+    """Ports and interrupt on the ISA bus."""
+
+    iobase: str | None = attr("@iobase", STR, default=None, doc="first I/O port")
+    irq: str | None = attr("@irq", STR, default=None, doc="interrupt")
+
+
+@element("address", variant=("type", "virtio-mmio"))
+class MmioAddress(Element):
+    """A virtio-mmio transport; QEMU places it."""
+
+
+@element("address", variant=("type", "unassigned"))
+class UnassignedAddress(Element):
+    """The device is described but not given to the guest."""
+
+
+Address: TypeAlias = (
+    PciAddress | DriveAddress | UsbAddress | SerialAddress | IsaAddress | MmioAddress | UnassignedAddress
+)

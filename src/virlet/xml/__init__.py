@@ -1,0 +1,1 @@
+"""XML as values: bounded parsing with positions, and elements declared once for reading, printing and reference."""

@@ -1,0 +1,255 @@
+"""Declarations: an element is a frozen dataclass, a property one line; everything else reads these tables.
+
+    @element("portForward")
+    class PortForward(Element):
+        \"\"\"Host ports that reach the guest.\"\"\"
+        proto: Proto = attr("@proto", enum(Proto), doc="which protocol to forward")
+        ranges: tuple[PortRange, ...] = many(PortRange, default=(), doc="…; all ports when absent")
+
+Paths are relative to the element: ``@a`` an attribute, ``child/@a`` an attribute of a child that has no class of its own,
+``child`` that child's text, ``.`` the element's own text.  ``None`` means "not said".  The order of declaration is the order
+of printing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, TypeVar, dataclass_transform, overload
+
+from virlet.enums import ErrorCode
+from virlet.xml.kinds import Kind
+from virlet.xml.raw import NOTHING, Raw, Unknown
+
+__all__ = [
+    "Declaration",
+    "Element",
+    "Form",
+    "Property",
+    "attr",
+    "child",
+    "declaration_of",
+    "each",
+    "element",
+    "flag",
+    "many",
+    "raw",
+    "raws",
+    "size",
+]
+
+T = TypeVar("T")
+D = TypeVar("D")
+C = TypeVar("C")
+
+
+class Form(Enum):
+    """What a property is in the XML."""
+
+    VALUE = "value"
+    """An attribute or a text."""
+    EACH = "each"
+    """The same attribute or text of every child of that name."""
+    FLAG = "flag"
+    """A child whose presence is the value."""
+    SIZE = "size"
+    """A text with a ``unit`` attribute; the value is in KiB."""
+    CHILD = "child"
+    """A child element with a class (or one of several, told apart by an attribute)."""
+    MANY = "many"
+    """Every child element of a class."""
+    RAW = "raw"
+    """A child element kept as it came."""
+    RAWS = "raws"
+    """Every child element of a name, or of all names, kept as it came."""
+
+
+class _Missing(Enum):
+    MISSING = "missing"
+
+
+_MISSING: Final = _Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One declared property: everything that parser, printer, checker and reference need to know."""
+
+    form: Form
+    path: str
+    kind: Kind[Any] | None = None
+    classes: tuple[type, ...] = ()
+    doc: str = ""
+    required: bool = False
+    live: bool | Callable[[Any], bool] = False
+    """True, or a test of the value: it belongs to a running domain only, is ignored at define and absent in inactive XML."""
+    secret: bool = False
+    """Printed only with the SECURE flag."""
+    hidden: Any = None
+    """A value that is not printed, because it is what absence means."""
+    wrong: str | None = None
+    """libvirt's text for a bad value, with ``{value}``, where it is not the stock sentence."""
+    code: ErrorCode = ErrorCode.XML_ERROR
+    """The error code of a bad or missing value."""
+    missing: str | None = None
+    """libvirt's text for a missing value, where it is not the stock sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """An element: its name, what tells it from others of that name, and its properties in order."""
+
+    tag: str
+    namespace: str
+    variant: tuple[str, str] | None
+    """The attribute and value that choose this class among several for the same tag."""
+    properties: tuple[tuple[str, Property], ...]
+    """(field, property) in printing order."""
+
+    @property
+    def key(self) -> str:
+        """The name as nodes carry it: with the namespace in braces, if any."""
+        return f"{{{self.namespace}}}{self.tag}" if self.namespace else self.tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Element:
+    """Base of every declared element."""
+
+    unknown: Unknown = NOTHING
+    """Attributes and children that no property names: kept, printed back, reported."""
+
+
+_DECLARED: Final[dict[type, Declaration]] = {}
+_METADATA: Final = "virlet.xml"
+
+
+@overload
+def attr(
+    path: str,
+    kind: Kind[T],
+    *,
+    doc: str = ...,
+    wrong: str | None = ...,
+    code: ErrorCode = ...,
+    missing: str | None = ...,
+) -> T: ...
+
+
+@overload
+def attr(
+    path: str,
+    kind: Kind[T],
+    *,
+    default: D,
+    doc: str = ...,
+    live: bool | Callable[[T], bool] = ...,
+    secret: bool = ...,
+    hidden: object = ...,
+    wrong: str | None = ...,
+    code: ErrorCode = ...,
+    missing: str | None = ...,
+) -> T | D: ...
+
+
+def attr(path: str, kind: Kind[Any], *, default: Any = _MISSING, **options: Any) -> Any:
+    """An attribute or text at *path*, of *kind*; without a default it is required."""
+    return _field(Property(Form.VALUE, path, kind, required=default is _MISSING, **options), default)
+
+
+def each(path: str, kind: Kind[T], *, default: tuple[()], doc: str = "") -> tuple[T, ...]:
+    """The attribute or text at *path*, once for every child of that name."""
+    found: Any = _field(Property(Form.EACH, path, kind, doc=doc), default)
+    return found  # type: ignore[no-any-return]
+
+
+def flag(path: str, *, default: bool, doc: str = "") -> bool:
+    """Whether the child element at *path* is there."""
+    found: Any = _field(Property(Form.FLAG, path, doc=doc), default)
+    return found  # type: ignore[no-any-return]
+
+
+@overload
+def size(path: str, *, doc: str = ..., missing: str | None = ...) -> int: ...
+
+
+@overload
+def size(path: str, *, default: D, doc: str = ...) -> int | D: ...
+
+
+def size(path: str, *, default: Any = _MISSING, **options: Any) -> Any:
+    """An amount of memory in KiB: text with a ``unit`` attribute (libvirt's units, KiB when not said)."""
+    return _field(Property(Form.SIZE, path, required=default is _MISSING, **options), default)
+
+
+@overload
+def child(first: type[T], /, *, doc: str = ..., missing: str | None = ...) -> T: ...
+
+
+@overload
+def child(first: type[T], /, *, default: D, doc: str = ..., live: bool = ...) -> T | D: ...
+
+
+@overload
+def child(
+    first: type[Any], second: type[Any], /, *rest: type[Any], default: D, doc: str = ..., live: bool = ...
+) -> Any: ...
+
+
+def child(*classes: type[Any], default: Any = _MISSING, **options: Any) -> Any:
+    """The child element of a class; of several classes the one whose variant fits."""
+    tag = _DECLARED[classes[0]].key
+    made = Property(Form.CHILD, tag, classes=classes, required=default is _MISSING, **options)
+    return _field(made, default)
+
+
+def many(kind: type[T], *, default: tuple[()], doc: str = "") -> tuple[T, ...]:
+    """Every child element of a class, in order."""
+    made = Property(Form.MANY, _DECLARED[kind].key, classes=(kind,), doc=doc)
+    found: Any = _field(made, default)
+    return found  # type: ignore[no-any-return]
+
+
+def raw(path: str, *, default: None, doc: str = "") -> Raw | None:
+    """The child element at *path* (a plain name), kept as it came."""
+    found: Any = _field(Property(Form.RAW, path, doc=doc), default)
+    return found  # type: ignore[no-any-return]
+
+
+def raws(path: str, *, default: tuple[()], doc: str = "") -> tuple[Raw, ...]:
+    """Every child element of the name *path*, kept as it came; ``*``: every child element."""
+    found: Any = _field(Property(Form.RAWS, path, doc=doc), default)
+    return found  # type: ignore[no-any-return]
+
+
+def _field(made: Property, default: Any) -> Any:
+    metadata = {_METADATA: made}
+    if default is _MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(attr, each, flag, size, child, many, raw, raws)
+)
+def element(tag: str, *, namespace: str = "", variant: tuple[str, str] | None = None) -> Callable[[type[C]], type[C]]:
+    """Declare a class as the element *tag*; it becomes a frozen, slotted, keyword-only dataclass."""
+
+    def declare(cls: type[C]) -> type[C]:
+        made: type[C] = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        found = tuple(
+            (field.name, field.metadata[_METADATA])
+            for field in dataclasses.fields(made)  # type: ignore[arg-type]
+            if _METADATA in field.metadata
+        )
+        _DECLARED[made] = Declaration(tag, namespace, variant, found)
+        return made
+
+    return declare
+
+
+def declaration_of(cls: type) -> Declaration:
+    """The declaration of an element class; a class that is none is a :class:`KeyError`."""
+    return _DECLARED[cls]
