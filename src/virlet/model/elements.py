@@ -133,7 +133,7 @@ class Domain(Element):
     )
     id: int | None = attr("@id", INT, default=None, live=True, doc="number while it runs")
     name: str = attr("name", STR, doc="unique for a user")
-    uuid: Uuid | None = attr("uuid", UUID, default=None, doc="made at define when absent")
+    uuid: Uuid = attr("uuid", UUID, doc="made at define when absent")
     genid: Raw | None = raw("genid", default=None, doc="kept")
     title: str | None = attr("title", STR, default=None, doc="one line for people")
     description: str | None = attr("description", STR, default=None, doc="free text")

@@ -6,9 +6,9 @@
         proto: Proto = attr("@proto", enum(Proto), doc="which protocol to forward")
         ranges: tuple[PortRange, ...] = many(PortRange, default=(), doc="…; all ports when absent")
 
-Paths are relative to the element: ``@a`` an attribute, ``child/@a`` an attribute of a child that has no class of its own,
-``child`` that child's text, ``.`` the element's own text.  ``None`` means "not said".  The order of declaration is the order
-of printing.
+Paths are relative to the element: ``@a`` an attribute, ``child/@a`` an attribute of a child that has no class of its
+own, ``child`` that child's text, ``.`` the element's own text.  ``None`` means "not said".  The order of declaration is
+the order of printing.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Property:
     doc: str = ""
     required: bool = False
     live: bool | Callable[[Any], bool] = False
-    """True, or a test of the value: it belongs to a running domain only, is ignored at define and absent in inactive XML."""
+    """True, or a test of the value: it belongs to a running domain only, ignored at define, absent in inactive XML."""
     secret: bool = False
     """Printed only with the SECURE flag."""
     hidden: Any = None
