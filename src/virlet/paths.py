@@ -1,55 +1,76 @@
-"""Where virlet keeps what, after the XDG base directory specification.  Pure: nothing is made or looked at here."""
+"""Where virlet keeps its files: pure functions of the environment and the user's id.
+
+The XDG base directory specification names the directories; as it demands, a value that is not absolute is ignored.
+Nothing is created here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Dirs", "directories"]
+__all__ = [
+    "cache_dir",
+    "config_dir",
+    "home_dir",
+    "libvirt_socket_dir",
+    "runtime_dir",
+    "server_socket",
+    "state_dir",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Dirs:
-    """virlet's own directories of one user."""
+def home_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """The user's home: ``$HOME``, else what the password database says; ``/`` for a user unknown to it."""
+    if home := _absolute(environ, "HOME"):
+        return home
+    import pwd
 
-    config: Path
-    """Definitions and settings."""
-    state: Path
-    """Running state (below machine and boot id), logs, nvram."""
-    cache: Path
-    """What can be found out again."""
-    runtime: Path
-    """Sockets alone; may vanish at the last log-out."""
-
-    @property
-    def session_socket(self) -> Path:
-        """Where virletd listens."""
-        return self.runtime / "virlet-sock"
-
-    @property
-    def lock(self) -> Path:
-        """The file whose lock makes one daemon a user; not in the runtime directory, which may vanish under it."""
-        return self.state / "virletd.lock"
+    try:
+        return Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:
+        return Path("/")
 
 
-def directories(environ: Mapping[str, str], uid: int) -> Dirs:
-    """The directories that *environ* means for the user *uid*.
+def runtime_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """Sockets only: ``$XDG_RUNTIME_DIR/virlet``, or ``/tmp/virlet-UID``.
 
-    A relative path in an XDG variable is ignored, as the specification demands.  Without ``XDG_RUNTIME_DIR`` the
-    runtime directory is ``/tmp/virlet-UID``: whoever makes it must make it 0700 and check its owner.
+    Who creates the latter must make it 0700 and check that it belongs to *uid*: everybody may write in ``/tmp``.
     """
-    home = Path(environ.get("HOME") or "/")
-    runtime = _absolute(environ.get("XDG_RUNTIME_DIR"))
-    return Dirs(
-        config=(_absolute(environ.get("XDG_CONFIG_HOME")) or home / ".config") / "virlet",
-        state=(_absolute(environ.get("XDG_STATE_HOME")) or home / ".local/state") / "virlet",
-        cache=(_absolute(environ.get("XDG_CACHE_HOME")) or home / ".cache") / "virlet",
-        runtime=Path(f"/tmp/virlet-{uid}") if runtime is None else runtime / "virlet",
-    )
+    base = _absolute(environ, "XDG_RUNTIME_DIR")
+    return base / "virlet" if base else Path(f"/tmp/virlet-{uid}")
 
 
-def _absolute(text: str | None) -> Path | None:
-    if not text or not text.startswith("/"):
-        return None
-    return Path(text)
+def server_socket(environ: Mapping[str, str], uid: int) -> Path:
+    """The socket on which the user's virletd listens."""
+    return runtime_dir(environ, uid) / "virletd.sock"
+
+
+def config_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """Definitions and the user's configuration: ``$XDG_CONFIG_HOME/virlet``."""
+    return (_absolute(environ, "XDG_CONFIG_HOME") or home_dir(environ, uid) / ".config") / "virlet"
+
+
+def state_dir(environ: Mapping[str, str], uid: int, machine_id: str = "", boot_id: str = "") -> Path:
+    """``$XDG_STATE_HOME/virlet``, or below it what belongs to one machine, or to one boot of it.
+
+    A home may be shared by several machines, and what ran before a reboot runs no more.
+    """
+    base = (_absolute(environ, "XDG_STATE_HOME") or home_dir(environ, uid) / ".local/state") / "virlet"
+    return base / machine_id / boot_id
+
+
+def cache_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """Results of probes, which may be deleted at any time: ``$XDG_CACHE_HOME/virlet``."""
+    return (_absolute(environ, "XDG_CACHE_HOME") or home_dir(environ, uid) / ".cache") / "virlet"
+
+
+def libvirt_socket_dir(environ: Mapping[str, str], uid: int) -> Path:
+    """Where libvirt's clients look for a session daemon's sockets."""
+    base = _absolute(environ, "XDG_RUNTIME_DIR") or _absolute(environ, "XDG_CACHE_HOME")
+    return (base or home_dir(environ, uid) / ".cache") / "libvirt"
+
+
+def _absolute(environ: Mapping[str, str], name: str) -> Path | None:
+    value = environ.get(name, "")
+    return Path(value) if value.startswith("/") else None

@@ -9,9 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from struct import Struct
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 from virlet.errors import RpcError, VirletError
+from virlet.wire.events import (
+    Broken,
+    Call,
+    ClientEvent,
+    Failed,
+    Message,
+    Reply,
+    ServerEvent,
+    StreamAbort,
+    StreamData,
+    StreamEvent,
+    StreamFinish,
+    StreamHole,
+    StreamId,
+)
 from virlet.wire.faults import decode_error, encode_error
 from virlet.wire.packet import (
     CALL,
@@ -63,94 +78,13 @@ _COUNT = Struct(">I")
 _pack_header = HEADER.pack
 
 
-class StreamId(NamedTuple):
-    """What names a stream: the call that opened it."""
-
-    program: int
-    procedure: int
-    serial: int
-
-
-class Call(NamedTuple):
-    """The client wants something; ``procedure.decode_args(call.payload)`` says what exactly."""
-
-    procedure: AnyProcedure
-    serial: int
-    payload: bytes
-    fds: tuple[int, ...]
-
-    @property
-    def stream(self) -> StreamId:
-        """The stream that this call opens, if its procedure has one."""
-        return StreamId(self.procedure.program, self.procedure.number, self.serial)
-
-
-class Reply(NamedTuple):
-    """The server's answer, decoded."""
-
-    serial: int
-    value: Any
-    fds: tuple[int, ...]
-
-
-class Failed(NamedTuple):
-    """The server's answer is an error, or cannot be decoded."""
-
-    serial: int
-    error: VirletError
-
-
-class Message(NamedTuple):
-    """The server says something unasked."""
-
-    event: Event[Any]
-    value: Any
-
-
-class StreamData(NamedTuple):
-    """Bytes of a stream; none at all mean that no more will come."""
-
-    stream: StreamId
-    data: bytes
-
-
-class StreamHole(NamedTuple):
-    """*length* zero bytes of a sparse stream."""
-
-    stream: StreamId
-    length: int
-
-
-class StreamFinish(NamedTuple):
-    """The stream has ended well; a server answers with :meth:`ServerLink.stream_finish`."""
-
-    stream: StreamId
-
-
-class StreamAbort(NamedTuple):
-    """The stream has failed; a server answers with :meth:`ServerLink.stream_finish`."""
-
-    stream: StreamId
-    error: VirletError | None
-    """What the server says; clients abort without a word."""
-
-
-class Broken(NamedTuple):
-    """The peer's bytes make no sense: close the connection.  Always the last event."""
-
-    error: RpcError
-
-
-StreamEvent: TypeAlias = StreamData | StreamHole | StreamFinish | StreamAbort
-ServerEvent: TypeAlias = Call | StreamEvent | Broken
-ClientEvent: TypeAlias = Reply | Failed | Message | StreamEvent | Broken
-
-
 class _Link:
-    __slots__ = ("_framer", "_out", "_sparse", "_streams", "unwanted")
+    __slots__ = ("_broken", "_framer", "_out", "_sparse", "_streams", "_told", "unwanted")
 
     def __init__(self) -> None:
         self.unwanted: list[int] = []
+        self._broken: RpcError | None = None
+        self._told = False
         self._framer = Framer()
         self._out: list[bytes] = []
         self._streams: set[StreamId] = set()
@@ -186,6 +120,15 @@ class _Link:
         self._forget_stream(stream)
         return self._stream(stream, STREAM, OK, b"")
 
+    def _breaks(self) -> Broken | None:
+        """Said once, as soon as nothing more can be understood."""
+        error = self._broken or self._framer.broken
+        if error is None or self._told:
+            return None
+        self._told = True
+        self._framer.broken = error
+        return Broken(error)
+
     def _stream(self, stream: StreamId, kind: int, status: int, payload: bytes) -> bytes:
         return packet(stream.program, 1, stream.procedure, kind, stream.serial, status, payload)
 
@@ -209,7 +152,7 @@ class _Link:
     def _on_hole(self, stream: StreamId, got: Packet) -> StreamHole | None:
         length = _HOLE.unpack_from(got.payload)[0] if len(got.payload) >= _HOLE.size else -1
         if stream not in self._sparse or length < 0:
-            self._framer.broken = RpcError("a hole came on a stream that has none")
+            self._broken = RpcError("a hole came on a stream that has none")
             return None
         return StreamHole(stream, length)
 
@@ -231,9 +174,7 @@ class ServerLink(_Link):
     def feed(self, data: bytes, fds: Sequence[int] = ()) -> list[ServerEvent]:
         """What the client said; never raises, whatever the bytes are."""
         events: list[ServerEvent] = []
-        framer = self._framer
-        was_broken = framer.broken is not None
-        for got in framer.feed(data, fds):
+        for got in self._framer.feed(data, fds):
             kind = got.kind
             if kind in (CALL, CALL_WITH_FDS):
                 if call := self._on_call(got):
@@ -243,12 +184,12 @@ class ServerLink(_Link):
             if kind in (STREAM, STREAM_HOLE):
                 if said := self._on_stream(got):
                     events.append(said)
-                if framer.broken:
+                if self._broken:
                     break
             elif kind == MESSAGE and got.program == _KEEPALIVE:
                 self._on_keepalive(got)
-        if framer.broken and not was_broken:
-            events.append(Broken(framer.broken))
+        if (broken := self._breaks()) is not None:
+            events.append(broken)
         return events
 
     def reply(self, call: Call, ret: object, *, fds: int = 0, sparse: bool = False) -> bytes:
@@ -347,16 +288,14 @@ class ClientLink(_Link):
     def feed(self, data: bytes, fds: Sequence[int] = ()) -> list[ClientEvent]:
         """What the server said; never raises, whatever the bytes are."""
         events: list[ClientEvent] = []
-        framer = self._framer
-        was_broken = framer.broken is not None
-        for got in framer.feed(data, fds):
+        for got in self._framer.feed(data, fds):
             said = self._on_packet(got)
             if said is not None:
                 events.append(said)
-            if framer.broken and got.kind == STREAM_HOLE:
+            if self._broken:
                 break
-        if framer.broken and not was_broken:
-            events.append(Broken(framer.broken))
+        if (broken := self._breaks()) is not None:
+            events.append(broken)
         return events
 
     def stream_abort(self, stream: StreamId) -> bytes:
