@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -29,6 +29,10 @@ class Env:
     path: str
     """Where the interface stands in the XML: ``devices/interface[1]``."""
     shared_memory: bool = False
+    bus_ids: Mapping[int, str] = field(default_factory=dict)
+    """PCI bus number → what QEMU calls that bus: ``{0: "pcie.0", 1: "pci.1"}``."""
+    boot_index: int | None = None
+    """Place in the boot order when ``<os><boot>`` gives it; the interface's own ``<boot>`` excludes that."""
 
 
 @runtime_checkable

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 
-from virlet.model.interface import Interface
+from virlet.errors import Problem
+from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env, NetBackend
 from virlet.plan.facts import Facts, QemuFacts, Support
 
-__all__ = ["Choice", "Registry", "choose", "registry", "verdicts"]
+__all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
+
+_PREFERENCE = ("passt", "slirp")
+"""Measured from guest to host and back, Gbit/s: passt 2.7 and 4.5, built-in slirp 0.5 and 1.3 (docs/network.md)."""
+
+_USER = "use <interface type='user'>: passt reaches what this host reaches"
+_BRIDGE = "use <interface type='user'> with <portForward>, which needs no bridge"
+
+REFUSED: dict[InterfaceType, tuple[str, str]] = {
+    InterfaceType.ETHERNET: ("a tap or macvtap device made by root is not supported yet", _USER),
+    InterfaceType.VHOSTUSER: ("vhost-user back ends are not supported yet", "use type='user' with <backend type='passt'/>"),
+    InterfaceType.SERVER: ("socket networks are not supported yet", _USER),
+    InterfaceType.CLIENT: ("socket networks are not supported yet", _USER),
+    InterfaceType.MCAST: ("socket networks are not supported yet", _USER),
+    InterfaceType.UDP: ("socket networks are not supported yet", _USER),
+    InterfaceType.NETWORK: ("virtual networks are made by root's network driver", _BRIDGE),
+    InterfaceType.BRIDGE: ("joining a bridge needs root or its setuid helper", _BRIDGE),
+    InterfaceType.INTERNAL: ("internal networks are not supported by QEMU", _USER),
+    InterfaceType.DIRECT: ("making a macvtap device needs root", _USER),
+    InterfaceType.HOSTDEV: ("giving a PCI device to a guest needs root", _USER),
+    InterfaceType.VDPA: ("vDPA devices are opened by root", _USER),
+    InterfaceType.NULL: ("network device type 'null' is not supported by this hypervisor", "leave the interface out"),
+    InterfaceType.VDS: ("network device type 'vds' is not supported by this hypervisor", _USER),
+}
+"""Interface types that nobody carries here: the reason and what to use without root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +57,56 @@ class Choice:
     """None when nothing can."""
     why: tuple[str, ...]
     """One sentence each: who was preferred, who could not and why."""
+    problems: tuple[Problem, ...] = ()
+    """What keeps it from being carried; empty when there is a backend."""
 
 
+@cache
 def registry() -> Registry:
-    """Every backend of the entry-point group ``virlet.net``; loaded once."""
-    raise NotImplementedError
+    """Every backend of the entry-point group ``virlet.net``, ours first; loaded at the first call."""
+    backends: list[NetBackend] = [point.load()() for point in entry_points(group="virlet.net")]
+    return Registry(tuple(sorted(backends, key=_rank)))
+
+
+def _rank(backend: NetBackend) -> tuple[int, str]:
+    known = backend.name in _PREFERENCE
+    return (_PREFERENCE.index(backend.name) if known else len(_PREFERENCE), backend.name)
 
 
 def choose(nic: Interface, env: Env, among: Registry) -> Choice:
-    """The best backend for *nic* here."""
-    raise NotImplementedError
+    """The first backend that handles *nic*, can run here and has no problem with what it asks for.
+
+    When none is left, the problems are those of the first that could at least run, or the reason of the first.
+    """
+    why: list[str] = []
+    cannot: list[Problem] = []
+    refused: list[Problem] = []
+    for backend in among.backends:
+        if not backend.handles(nic):
+            continue
+        support = backend.judge(env.facts, env.qemu)
+        if not support:
+            why.append(f"{backend.name} is not possible: {support.reason}")
+            cannot.append(Problem(env.path, support.reason, hint=support.hint))
+            continue
+        problems = list(backend.check(nic, env))
+        if not problems:
+            return Choice(backend, (*why, _reason(nic, backend, support)))
+        why.append(f"{backend.name} cannot do what the interface asks for: {problems[0].message}")
+        refused = refused or problems
+    return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env)]))
+
+
+def _reason(nic: Interface, backend: NetBackend, support: Support) -> str:
+    asked = "the interface asks for it" if nic.wants_passt else "the best that can carry it here"
+    return f"{backend.name}: {asked}" + (f" ({support.reason})" if support.reason else "")
+
+
+def _nobody(nic: Interface, env: Env) -> Problem:
+    reason, hint = REFUSED.get(nic.type, (f"no backend carries interfaces of type '{nic.type}'", _USER))
+    return Problem(f"{env.path}/@type", f"interface type '{nic.type}': {reason}", hint=hint)
 
 
 def verdicts(facts: Facts, qemu: QemuFacts, among: Registry) -> tuple[tuple[str, Support], ...]:
     """Each backend's yes or no, for ``doctor``."""
-    raise NotImplementedError
+    return tuple((backend.name, backend.judge(facts, qemu)) for backend in among.backends)
