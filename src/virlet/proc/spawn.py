@@ -138,6 +138,7 @@ async def spawn(command: Command, name: str) -> Process:
         raise SystemFailure.of(error, f"cannot run {command.argv[0]}", hint=_hint(error)) from error
     if cancelled is not None:
         process.signal(signal.SIGKILL)
+        await process.exited()
         raise cancelled
     return process
 

@@ -1,0 +1,46 @@
+"""The library's client, told to keep nothing and to log nothing twice.  Imported only when a monitor is connected.
+
+What ``qemu.qmp`` does by default and this does not: keep every event that ever came; print every message with
+indentation, debug log or not (a fifth of a millisecond a command); log as errors what it raises as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from qemu.qmp import QMPClient
+from qemu.qmp.message import Message
+
+__all__ = ["Client"]
+
+log = logging.getLogger(__name__)
+
+_QUIET = logging.Logger("qemu.qmp", logging.CRITICAL)
+"""Errors of the library are raised, and told by whoever catches them."""
+
+
+class Client(QMPClient):
+    """One connection; *deliver* gets every event, in order, and must not raise."""
+
+    def __init__(self, label: str, deliver: Callable[[Message], None]) -> None:
+        super().__init__()
+        self.label = label
+        self.logger = _QUIET
+        self._deliver = deliver
+        self.events.event_filter = self._see
+
+    def _see(self, event: Message) -> bool:
+        """The filter of the default listener, which cannot be taken away: it sees every event and lets none in."""
+        self._deliver(event)
+        return False
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s <- %s", self.label, dict(msg))
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s -> %.1000s", self.label, dict(msg))
+        return msg
