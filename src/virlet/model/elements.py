@@ -60,14 +60,14 @@ class Metadata(Element):
     elements: tuple[Raw, ...] = raws("*", default=(), doc="kept as they came")
 
 
-@element("arg", namespace=QEMU)
+@element("arg", namespace=QEMU, prefix="qemu")
 class QemuArg(Element):
     """A word for QEMU's command line."""
 
     value: str = attr("@value", STR, doc="the word")
 
 
-@element("env", namespace=QEMU)
+@element("env", namespace=QEMU, prefix="qemu")
 class QemuEnv(Element):
     """A variable of QEMU's environment."""
 
@@ -75,7 +75,7 @@ class QemuEnv(Element):
     value: str | None = attr("@value", STR, default=None, doc="its value; empty when absent")
 
 
-@element("commandline", namespace=QEMU)
+@element("commandline", namespace=QEMU, prefix="qemu")
 class QemuCommandline(Element):
     """What is handed to QEMU as it is; a guest that has it is marked as tainted."""
 

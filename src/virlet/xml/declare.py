@@ -103,6 +103,8 @@ class Declaration:
 
     tag: str
     namespace: str
+    prefix: str
+    """How the namespace is abbreviated in print."""
     variant: tuple[str, str] | None
     """The attribute and value that choose this class among several for the same tag."""
     properties: tuple[tuple[str, Property], ...]
@@ -234,7 +236,9 @@ def _field(made: Property, default: Any) -> Any:
 @dataclass_transform(
     kw_only_default=True, frozen_default=True, field_specifiers=(attr, each, flag, size, child, many, raw, raws)
 )
-def element(tag: str, *, namespace: str = "", variant: tuple[str, str] | None = None) -> Callable[[type[C]], type[C]]:
+def element(
+    tag: str, *, namespace: str = "", prefix: str = "", variant: tuple[str, str] | None = None
+) -> Callable[[type[C]], type[C]]:
     """Declare a class as the element *tag*; it becomes a frozen, slotted, keyword-only dataclass."""
 
     def declare(cls: type[C]) -> type[C]:
@@ -244,7 +248,7 @@ def element(tag: str, *, namespace: str = "", variant: tuple[str, str] | None = 
             for field in dataclasses.fields(made)  # type: ignore[arg-type]
             if _METADATA in field.metadata
         )
-        _DECLARED[made] = Declaration(tag, namespace, variant, found)
+        _DECLARED[made] = Declaration(tag, namespace, prefix, variant, found)
         return made
 
     return declare

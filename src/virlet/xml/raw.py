@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from virlet.xml.escape import attribute, text
+from virlet.xml.parser import Node
 
 __all__ = ["NOTHING", "Raw", "Unknown"]
 
@@ -15,55 +16,103 @@ class Raw:
 
     name: str
     """As written, with its prefix: ``app:owner``."""
-    namespace: str
+    namespace: str = ""
     """The URI that the prefix stands for; empty for none."""
     attributes: tuple[tuple[str, str], ...] = ()
     """As written, in order, with the ``xmlns`` declarations that the element needs to stand alone."""
     content: tuple[Raw | str, ...] = ()
-    """Text and elements in order; the blanks between elements are dropped."""
+    """Text and elements in order; blanks between elements are dropped."""
 
     @property
     def tag(self) -> str:
         """The name without its prefix."""
         return self.name.rpartition(":")[2]
 
+    @property
+    def prefix(self) -> str:
+        """The prefix, or nothing."""
+        return self.name.rpartition(":")[0]
+
+    @classmethod
+    def of(cls, node: Node) -> Raw:
+        """A copy of *node* that stands alone: prefixes declared outside it are declared on it."""
+        used = dict.fromkeys(_prefixes(node))
+        needed = {prefix: node.scope[prefix] for prefix in used if node.scope.get(prefix)}
+        needed.pop("xml", None)
+        return _copy(node, needed, {})
+
+    def get(self, name: str) -> str | None:
+        """The value of an attribute."""
+        return next((value for key, value in self.attributes if key == name), None)
+
     def format(self, level: int = 0, step: int = 2) -> str:
         """Printed with *level* blanks before the first line and *step* more for each level; ends with a newline."""
         out: list[str] = []
-        self._write(out, " " * level, " " * step)
+        self.write(out, " " * level, " " * step)
         return "".join(out)
 
-    def _write(self, out: list[str], pad: str, step: str) -> None:
-        words = "".join(f" {name}='{attribute(value)}'" for name, value in self.attributes)
+    def write(self, out: list[str], pad: str, step: str) -> None:
+        """Print into *out*, indented by *pad*."""
+        words = self._words()
         if not self.content:
             out.append(f"{pad}<{self.name}{words}/>\n")
         elif any(isinstance(part, str) for part in self.content):
-            # Blanks beside text mean something, so mixed content is printed on one line.
-            out.append(f"{pad}<{self.name}{words}>{self._inline()}</{self.name}>\n")
+            # Blanks beside text mean something, so mixed content stays on one line.
+            out.append(f"{pad}<{self.name}{words}>{self._inside()}</{self.name}>\n")
         else:
             out.append(f"{pad}<{self.name}{words}>\n")
             for part in self.content:
                 if isinstance(part, Raw):
-                    part._write(out, pad + step, step)
+                    part.write(out, pad + step, step)
             out.append(f"{pad}</{self.name}>\n")
 
-    def _inline(self) -> str:
+    def _words(self) -> str:
+        return "".join(f" {name}='{attribute(value)}'" for name, value in self.attributes)
+
+    def _inside(self) -> str:
         return "".join(text(part) if isinstance(part, str) else part._tight() for part in self.content)
 
     def _tight(self) -> str:
-        words = "".join(f" {name}='{attribute(value)}'" for name, value in self.attributes)
-        return f"<{self.name}{words}>{self._inline()}</{self.name}>" if self.content else f"<{self.name}{words}/>"
+        inside = self._inside()
+        return f"<{self.name}{self._words()}>{inside}</{self.name}>" if inside else f"<{self.name}{self._words()}/>"
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What an element holds beyond its declaration."""
+    """What an element holds beyond its declaration.
 
-    attributes: tuple[tuple[str, str], ...] = ()
-    elements: tuple[Raw, ...] = ()
+    The first word of each entry is the path, from the element, of the child that holds it; empty for itself.
+    """
+
+    attributes: tuple[tuple[str, str, str], ...] = ()
+    """(path, name, value)"""
+    elements: tuple[tuple[str, Raw], ...] = ()
+    """(path, element)"""
 
     def __bool__(self) -> bool:
         return bool(self.attributes or self.elements)
 
 
 NOTHING = Unknown()
+
+
+def _prefixes(node: Node) -> list[str]:
+    """Prefixes that *node* and everything in it use; the depth of nodes is bounded by the parser."""
+    found = [node.name.rpartition(":")[0]]
+    found += [name.partition(":")[0] for name in node.attributes if ":" in name]
+    for inner in node.children:
+        found += _prefixes(inner)
+    return found
+
+
+def _copy(node: Node, declare: dict[str, str], outer: dict[str, str]) -> Raw:
+    own = {prefix: uri for prefix, uri in node.scope.items() if outer and outer.get(prefix) != uri}
+    declared = {**declare, **own}
+    words = [(f"xmlns:{prefix}" if prefix else "xmlns", uri) for prefix, uri in declared.items()]
+    words += node.attributes.items()
+    parts: list[Raw | str] = [node.text] if node.text.strip() else []
+    for inner in node.children:
+        parts.append(_copy(inner, {}, node.scope))
+        if inner.tail.strip():
+            parts.append(inner.tail)
+    return Raw(node.name, node.namespace, tuple(words), tuple(parts))

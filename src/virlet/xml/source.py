@@ -1,0 +1,46 @@
+"""Where things stand in the text: paths to lines and columns, and what was found beyond the declarations."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from virlet.errors import Problem
+from virlet.xml.parser import Node
+
+__all__ = ["Source"]
+
+_STEP = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<index>[0-9]{1,9})\])?\Z")
+
+
+class Source:
+    """The text behind a loaded value; values themselves know no positions, so that they can be compared."""
+
+    __slots__ = ("root", "unknown")
+
+    def __init__(self, root: Node, unknown: Iterable[Problem] = ()) -> None:
+        self.root = root
+        self.unknown = tuple(unknown)
+        """Attributes and elements that no declaration names, each with its path and place; kept, not refused."""
+
+    def position(self, path: str) -> tuple[int, int]:
+        """1-based line and column of *path* (``devices/interface[1]/mtu/@size``), or of what is nearest above it."""
+        node = self.root
+        for step in path.split("/"):
+            found = _STEP.match(step)
+            if found is None or step.startswith("@"):
+                break
+            name, index = found["name"], int(found["index"] or 1)
+            same = [inner for inner in node.children if inner.name == name or inner.tag == name]
+            if not 1 <= index <= len(same):
+                break
+            node = same[index - 1]
+        return node.line, node.column
+
+    def locate(self, problem: Problem) -> Problem:
+        """*problem* with its line and column, if it has none yet."""
+        if problem.line is not None:
+            return problem
+        line, column = self.position(problem.path)
+        return dataclasses.replace(problem, line=line, column=column)
