@@ -109,7 +109,7 @@ def _diag(proto: str, family: int) -> Iterator[ListeningSocket]:
 def _socket(proto: str, family: int, data: bytes, at: int) -> ListeningSocket:
     fields = _ANSWER.unpack_from(data, at)
     address = fields[6][:4] if family == socket.AF_INET else fields[6]
-    return ListeningSocket(proto, _plain(address), int.from_bytes(fields[4], "big"), fields[12], fields[13])
+    return ListeningSocket(proto, _plain(address), int.from_bytes(fields[4], "big"), fields[13], fields[14])
 
 
 def _plain(packed: bytes) -> IPv4Address | IPv6Address:

@@ -1,0 +1,1 @@
+"""Byte streams on the event loop that keep the file descriptors passed along."""
