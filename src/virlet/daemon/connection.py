@@ -1,0 +1,393 @@
+"""One client's socket: bytes in, calls begun, answers out, within limits that no client can exceed.
+
+Everything runs in callbacks of the event loop.  A call that only reads is answered before the callback that read it
+returns; a task exists only for a call that waits.  At most :data:`REQUESTS` calls and stream packets of a client are
+held at a time: then its socket is not read until one is done, and nothing is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from array import array
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from virlet.daemon.dispatch import Handler, begin, blame, waits
+from virlet.daemon.listener import Peer
+from virlet.daemon.session import Host, Session
+from virlet.daemon.streams import ConsoleStream
+from virlet.engine.api import Console
+from virlet.wire.link import Broken, Call, ServerEvent, ServerLink, StreamData, StreamHole, StreamId
+from virlet.wire.packet import FDS_MAX, PING
+from virlet.wire.procedure import AnyProcedure, StreamKind
+from virlet.wire.pulse import Beat, Pulse
+
+__all__ = ["Connection"]
+
+log = logging.getLogger(__name__)
+
+REQUESTS = 5
+"""Calls and stream packets of one client held at a time (libvirtd's ``max_client_requests``)."""
+READ_BYTES = 65_536
+UNSENT_HIGH = 262_144
+"""Bytes waiting to be sent above which nothing more is read from that client."""
+UNSENT_MAX = 40_000_000
+"""Bytes waiting to be sent above which the client is dropped: one reply of the greatest size and many events."""
+STALLED = 30.0
+"""Seconds after which a client that takes none of the bytes waiting for it is dropped, as keepalive would."""
+PING_INTERVAL = 5.0
+PING_COUNT = 5
+"""libvirtd's defaults."""
+
+_ANCILLARY = socket.CMSG_SPACE(FDS_MAX * array("i").itemsize)
+
+
+class Connection:
+    """A client that has been let in."""
+
+    __slots__ = (
+        "_closing",
+        "_draining",
+        "_held",
+        "_link",
+        "_loop",
+        "_on_close",
+        "_progress",
+        "_pulse",
+        "_reading",
+        "_sock",
+        "_stall",
+        "_streams",
+        "_table",
+        "_tasks",
+        "_timer",
+        "_unsent",
+        "_unsent_bytes",
+        "_waiting",
+        "peer",
+        "session",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        host: Host,
+        table: dict[AnyProcedure, Handler],
+        on_close: Callable[[Connection], None],
+    ) -> None:
+        self.peer = peer
+        self.session = Session(host, self)
+        self._sock = sock
+        self._table = table
+        self._on_close = on_close
+        self._loop = asyncio.get_running_loop()
+        self._link = ServerLink({procedure.program for procedure in table})
+        self._waiting: deque[ServerEvent] = deque()
+        """Events that came while too many calls were held."""
+        self._held = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[StreamId, ConsoleStream] = {}
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._progress = 0
+        self._stall: asyncio.TimerHandle | None = None
+        self._pulse: Pulse | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._draining = False
+        self._reading = True
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    # Bytes in
+
+    def _readable(self) -> None:
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.debug("%r: %s", self.peer, error)
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        if self._pulse is not None:
+            self._pulse.received(self._loop.time())
+        events = self._link.feed(data, _descriptors(ancillary) if ancillary else ())
+        if answers := self._link.to_send():
+            self.send(answers)
+        if self._link.unwanted:
+            self._close_unwanted()
+        if self._waiting:
+            self._waiting.extend(events)
+            return
+        for index, event in enumerate(events):
+            if self._held >= REQUESTS:
+                self._waiting.extend(events[index:])
+                break
+            self._handle(event)
+        self._throttle()
+
+    def _close_unwanted(self) -> None:
+        for fd in self._link.unwanted:
+            os.close(fd)
+        self._link.unwanted.clear()
+
+    def _throttle(self) -> None:
+        """Read exactly while more may be held."""
+        if self._sock.fileno() < 0:
+            return
+        wanted = self._held < REQUESTS and not self._waiting and self._unsent_bytes <= UNSENT_HIGH and not self._closing
+        if wanted is not self._reading:
+            self._reading = wanted
+            if wanted:
+                self._loop.add_reader(self._sock.fileno(), self._readable)
+            else:
+                self._loop.remove_reader(self._sock.fileno())
+
+    def _done(self) -> None:
+        """Something that was held is not any more."""
+        self._held -= 1
+        if self._draining:
+            return  # the loop below is at work further up the stack
+        self._draining = True
+        try:
+            while self._waiting and self._held < REQUESTS:
+                self._handle(self._waiting.popleft())
+        finally:
+            self._draining = False
+        self._throttle()
+
+    # Calls
+
+    def _handle(self, event: ServerEvent) -> None:
+        if self._closing:
+            if isinstance(event, Call):
+                _close_all(event.fds)
+        elif type(event) is Call:
+            self._call(event)
+        elif isinstance(event, Broken):
+            log.warning("%r: %s", self.peer, event.error)
+            self.close()
+        else:
+            self._stream_event(event)  # type: ignore[arg-type]  # mypy does not narrow by type(), which is faster
+
+    def _call(self, call: Call) -> None:
+        session = self.session
+        session.call = call
+        try:
+            outcome = begin(self._table, session, call)
+            if waits(outcome):
+                self._held += 1
+                task = self._loop.create_task(self._finish(call, outcome))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                return
+            self.send(self._link.reply(call, outcome))
+        except Exception as error:  # the one place where anything becomes an answer: the daemon must live
+            self.send(self._failed(call, error))
+        if call.fds:
+            _close_all(call.fds)
+        if call.procedure.stream is not StreamKind.NONE:
+            self._begin_stream(call)
+
+    async def _finish(self, call: Call, outcome: Coroutine[Any, Any, object]) -> None:
+        try:
+            try:
+                answer = self._link.reply(call, await outcome)
+            except Exception as error:  # as above
+                answer = self._failed(call, error)
+            finally:
+                _close_all(call.fds)
+            self.send(answer)
+            if call.procedure.stream is not StreamKind.NONE:
+                self._begin_stream(call)
+        finally:
+            self._done()
+
+    def _failed(self, call: Call, error: Exception) -> bytes:
+        if (stream := self._streams.pop(call.stream, None)) is not None:
+            stream.close()
+        return self._link.error(call, blame(call.procedure, error))
+
+    # Streams
+
+    def open_stream(self, call: Call, console: Console) -> None:
+        """Pump between *console* and the stream of *call*, from its reply on."""
+        if self._closing:
+            console.close()
+            return
+        self._streams[call.stream] = ConsoleStream(self._loop, self._link, call.stream, console, self)
+
+    def _begin_stream(self, call: Call) -> None:
+        if (stream := self._streams.get(call.stream)) is not None:
+            stream.start()
+
+    def _stream_event(self, event: StreamData | StreamHole) -> None:
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            return
+        if isinstance(event, StreamHole):
+            log.warning("%r: a hole on a console", self.peer)
+            self.close()
+        elif isinstance(event, StreamData):
+            self._held += 1
+            stream.write(event.data, self._done)
+        else:
+            stream.finish()
+
+    def stream_gone(self, stream: StreamId) -> None:
+        """The pump of *stream* has ended."""
+        self._streams.pop(stream, None)
+
+    # Bytes out
+
+    @property
+    def congested(self) -> bool:
+        """Whether bytes wait to be sent: then streams do not add to them."""
+        return self._unsent_bytes > 0
+
+    def send(self, data: bytes) -> None:
+        """Send *data* now as far as the socket takes it, the rest when it takes more."""
+        if self._unsent:
+            self._queue(data)
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            log.debug("%r: %s", self.peer, error)
+            self._loop.call_soon(self.close)
+            return
+        if sent < len(data):
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._queue(data[sent:])
+
+    def _queue(self, data: bytes) -> None:
+        self._unsent.append(memoryview(data))
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > UNSENT_MAX:
+            log.warning("%r does not take what it asked for: dropped", self.peer)
+            self._loop.call_soon(self.close)
+        elif self._stall is None:
+            self._stall = self._loop.call_later(STALLED, self._check_progress, self._progress)
+        self._throttle()
+
+    def _check_progress(self, before: int) -> None:
+        self._stall = None
+        if self._unsent and self._progress == before:
+            log.warning("%r took nothing for %d s: dropped", self.peer, STALLED)
+            self.close()
+        elif self._unsent:
+            self._stall = self._loop.call_later(STALLED, self._check_progress, self._progress)
+
+    def _writable(self) -> None:
+        try:
+            while self._unsent:
+                head = self._unsent[0]
+                sent = self._sock.send(head)
+                self._progress += sent
+                self._unsent_bytes -= sent
+                if sent < len(head):
+                    self._unsent[0] = head[sent:]
+                    break
+                self._unsent.popleft()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.debug("%r: %s", self.peer, error)
+            self.close()
+            return
+        if not self._unsent:
+            self._drained()
+        self._throttle()
+
+    def _drained(self) -> None:
+        self._loop.remove_writer(self._sock.fileno())
+        if self._closing:
+            self.close()
+            return
+        for stream in list(self._streams.values()):
+            stream.resume()
+
+    # Keepalive and the end
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Calls that are still at work."""
+        return self._tasks
+
+    def watch(self) -> None:
+        """Begin to send PINGs: the client promised to answer them."""
+        if self._pulse is None:
+            self._pulse = Pulse(PING_INTERVAL, PING_COUNT, self._loop.time())
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._pulse is not None and (when := self._pulse.next_at) is not None:
+            self._timer = self._loop.call_at(when, self._beat)
+
+    def _beat(self) -> None:
+        assert self._pulse is not None
+        beat = self._pulse.due(self._loop.time())
+        if beat is Beat.DEAD:
+            log.warning("%r does not answer: dropped", self.peer)
+            self.close()
+            return
+        if beat is Beat.PING and not self._unsent:
+            self.send(PING)
+        self._set_timer()
+
+    def hang_up(self) -> None:
+        """Close as soon as everything queued has been sent (CONNECT_CLOSE)."""
+        self._closing = True
+        self._loop.call_soon(self._close_when_sent)
+
+    def _close_when_sent(self) -> None:
+        if not self._unsent:
+            self.close()
+        else:
+            self._throttle()
+
+    def close(self) -> None:
+        """The end: streams, wishes and descriptors go; operations that the client began go on."""
+        if self._sock.fileno() < 0:
+            return
+        self._closing = True
+        for timer in (self._timer, self._stall):
+            if timer is not None:
+                timer.cancel()
+        for stream in list(self._streams.values()):
+            stream.close()
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        for event in self._waiting:
+            if isinstance(event, Call):
+                _close_all(event.fds)
+        self._waiting.clear()
+        self._unsent.clear()
+        _close_all(self._link.close())
+        self._on_close(self)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return fds.tolist()
+
+
+def _close_all(fds: list[int] | tuple[int, ...]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

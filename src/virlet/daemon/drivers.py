@@ -1,0 +1,98 @@
+"""From the URI that a client names to the driver that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import cast
+from urllib.parse import urlsplit
+
+from virlet.daemon.events import Hub
+from virlet.engine.api import Driver
+from virlet.enums import ErrorDomain
+from virlet.errors import InternalError, NoConnect
+
+__all__ = ["DEFAULT_URI", "Drivers", "canonical"]
+
+log = logging.getLogger(__name__)
+
+GROUP = "virlet.drivers"
+DEFAULT_URI = "qemu:///session"
+
+
+def canonical(uri: str) -> str:
+    """The URI without what clients add to it; the default for an empty one.
+
+    Raises :class:`NoConnect` for one that names a host, :class:`InternalError` for a path that QEMU guests of a user
+    do not have, in libvirt's words.
+    """
+    if not uri:
+        return DEFAULT_URI
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise nobody(uri) from None
+    if not parts.scheme or parts.netloc:
+        raise nobody(uri)
+    if parts.scheme == "qemu" and parts.path != "/session":
+        said = f"unexpected qemu URI path '{parts.path}'" if parts.path else "no qemu URI path given"
+        raise InternalError(f"{said}, try {DEFAULT_URI}", domain=ErrorDomain.NONE)
+    return f"{parts.scheme}://{parts.path}"
+
+
+def nobody(uri: str) -> NoConnect:
+    """No driver takes *uri*."""
+    return NoConnect(f"no connection driver available for {uri}")
+
+
+class Drivers:
+    """One driver a URI, opened once and shared by all connections."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._open: dict[str, Driver] = {}
+        self._opening = asyncio.Lock()
+
+    def ready(self, uri: str) -> Driver | None:
+        """The driver of a canonical URI if it is open already."""
+        return self._open.get(uri)
+
+    async def open(self, uri: str) -> Driver:
+        """The driver of a canonical URI, found by the scheme among the installed ones (group ``virlet.drivers``)."""
+        async with self._opening:
+            if (driver := self._open.get(uri)) is not None:
+                return driver
+            driver = await _load(uri)
+            self.add(uri, driver)
+            return driver
+
+    def add(self, uri: str, driver: Driver) -> None:
+        """Serve *driver* at *uri*; its events go to everybody who asked for them there."""
+        self._hub.attach(driver)
+        self._open[uri] = driver
+
+    def running(self) -> bool:
+        """Whether any guest runs: then the daemon is wanted, clients or not."""
+        from virlet.enums import ListDomainsFlags
+
+        return any(driver.domains(ListDomainsFlags.ACTIVE) for driver in self._open.values())
+
+    async def close(self) -> None:
+        """Let go of all drivers; guests run on."""
+        for uri, driver in list(self._open.items()):
+            self._hub.detach(driver)
+            del self._open[uri]
+            await driver.close()
+
+
+async def _load(uri: str) -> Driver:
+    # Looking through the metadata of all installed packages takes longer than a small call: not at import.
+    from importlib.metadata import entry_points
+
+    scheme, _, path = uri.partition("://")
+    for entry in entry_points(group=GROUP, name=scheme):
+        log.debug("driver %s for %s", entry.value, uri)
+        opened = entry.load()(path)
+        return cast("Driver", await opened if inspect.isawaitable(opened) else opened)
+    raise nobody(uri)

@@ -1,0 +1,55 @@
+"""Where the daemon's messages go: stderr for the journal, and a rotated file that stays small."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TextIO
+
+__all__ = ["reopen", "start_logging"]
+
+FILE_BYTES = 1024 * 1024
+"""Size at which the log file is rotated."""
+FILE_COUNT = 3
+"""Old log files that are kept."""
+
+_JOURNAL_LEVEL = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """One line a record; under systemd each begins with ``<N>``, the priority that the journal reads."""
+
+    def __init__(self, journal: bool) -> None:
+        super().__init__(sys.stderr)
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self._journal:
+            return f"virletd: {text}"
+        mark = f"<{_JOURNAL_LEVEL.get(record.levelno, 5)}>"
+        return "\n".join(mark + line for line in text.splitlines())
+
+
+def start_logging(path: Path | None, verbose: bool) -> None:
+    """Send everything from INFO on (DEBUG when *verbose*) to *path*, and from WARNING on (INFO) to stderr."""
+    root = logging.getLogger()
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    stderr = _Stderr("JOURNAL_STREAM" in os.environ)
+    stderr.setLevel(logging.INFO if verbose else logging.WARNING)
+    root.addHandler(stderr)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", delay=True)
+        file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(file)
+
+
+def reopen() -> None:
+    """Open log files anew at the next message (SIGHUP, after somebody moved them away)."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RotatingFileHandler):
+            handler.close()

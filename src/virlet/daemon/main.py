@@ -1,0 +1,198 @@
+"""The program ``virletd``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virlet import __version__, paths
+from virlet.daemon import sd
+from virlet.daemon.compat import PROGRAMS, Compat
+from virlet.daemon.drivers import DEFAULT_URI
+from virlet.daemon.idle import IdleExit
+from virlet.daemon.listener import Listener, make_private
+from virlet.daemon.lock import DaemonLock, LockHeld
+from virlet.daemon.logs import reopen, start_logging
+from virlet.daemon.server import Server
+from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
+
+__all__ = ["Settings", "main", "settings_of"]
+
+log = logging.getLogger(__name__)
+
+ACTIVATED_TIMEOUT = 120
+"""Seconds without clients and guests after which a socket-activated daemon ends: the manager starts it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line and the configuration file say."""
+
+    socket: Path
+    config: Path
+    """Directory of the configuration."""
+    log_file: Path | None
+    timeout: float | None
+    """Seconds without clients and guests until the end; ``None``: never, unless socket-activated."""
+    verbose: bool
+    ready_fd: int | None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virletd", description="Run QEMU guests for this user; speaks libvirt's protocol."
+    )
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end when idle so long: no client, no guest")
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="listen here")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="read this instead of virletd.toml")
+    parser.add_argument("--ready-fd", type=int, metavar="FD", help="write a line to this descriptor when ready")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("-V", "--version", action="version", version=f"virletd {__version__}")
+    return parser
+
+
+def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Settings:
+    """The settings; the command line wins over the file.
+
+    Raises :class:`BadConfig` for a file that says something unknown, :class:`SystemFailure` for an unreadable one.
+    """
+    options = _parser().parse_args(argv)
+    config = paths.config_dir(environ, uid)
+    file = _read_file(options.config or config / "virletd.toml", required=options.config is not None)
+    timeout = options.timeout if options.timeout is not None else file.get("timeout")
+    return Settings(
+        socket=options.socket or paths.server_socket(environ, uid),
+        config=config,
+        log_file=paths.state_dir(environ, uid, _machine_id()) / "virletd.log",
+        # libvirtd takes 0 for "never".
+        timeout=float(timeout) if timeout else None,
+        verbose=options.verbose or bool(file.get("verbose")),
+        ready_fd=options.ready_fd,
+    )
+
+
+_KNOWN: Mapping[str, tuple[type, ...]] = {"timeout": (int, float), "verbose": (bool,)}
+
+
+def _read_file(path: Path, *, required: bool) -> Mapping[str, int | float | bool]:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not required:
+            return {}
+        raise SystemFailure.of(error, f"cannot read {path}") from None
+    import tomllib
+
+    try:
+        found = tomllib.loads(text.decode())
+    except ValueError as error:
+        raise BadConfig([Problem(str(path), f"{path}: {error}")]) from None
+    problems = [
+        Problem(name, f"{path}: '{name}' is unknown or has a wrong type", hint=f"known are {', '.join(_KNOWN)}")
+        for name, value in found.items()
+        if type(value) not in _KNOWN.get(name, ())
+    ]
+    if problems:
+        raise BadConfig(problems)
+    return found
+
+
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text("ascii").strip() or "unknown"
+    except (OSError, ValueError):
+        return "unknown"
+
+
+async def serve(settings: Settings, passed: dict[str, list[socket.socket]], environ: dict[str, str]) -> None:
+    """Be the daemon until a signal or idleness ends it.  Guests are adopted before the first client is let in."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    compat = Compat(settings.config, paths.libvirt_socket_dir(environ, os.getuid()))
+    server = Server(compat)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _hang_up, server)
+    try:
+        await server.drivers.open(DEFAULT_URI)
+        for listener in _listeners(settings.socket, passed):
+            server.listen(listener)
+        server.serve_compat()
+        timeout = settings.timeout or (ACTIVATED_TIMEOUT if passed else None)
+        if timeout is not None:
+            server.on_change = IdleExit(server, timeout, stop).changed
+            server.on_change()
+        _announce(settings.ready_fd, environ)
+        await stop.wait()
+        log.info("ending; guests run on")
+        sd.notify("STOPPING=1", environ)
+    finally:
+        await server.close()
+
+
+def _hang_up(server: Server) -> None:
+    """SIGHUP: log files anew, and libvirt's paths if they have become free."""
+    reopen()
+    server.serve_compat()
+
+
+def _listeners(path: Path, passed: dict[str, list[socket.socket]]) -> list[Listener]:
+    """The sockets that the service manager passed; our own path as well if it is not among them."""
+    given = [Listener(Path(sock.getsockname()), sock) for group in passed.values() for sock in group]
+    if any(listener.path == path for listener in given):
+        return given
+    return [*given, Listener(path)]
+
+
+def _announce(ready_fd: int | None, environ: dict[str, str]) -> None:
+    sd.notify("READY=1", environ)
+    if ready_fd is not None:
+        try:
+            os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+        except OSError as error:
+            log.warning("nobody waits at --ready-fd: %s", error)
+
+
+def _lock(settings: Settings, program: str) -> DaemonLock | None:
+    """The right to serve; ``None`` when another virletd has it and will do for the libvirt client that started us."""
+    make_private(settings.socket.parent)
+    try:
+        return DaemonLock(settings.socket.with_name("virletd.lock"))
+    except LockHeld as error:
+        if program not in PROGRAMS or error.holder is None:
+            raise
+        # A stock client found nobody at libvirt's path: let the daemon that runs look again whether it is free.
+        os.kill(error.holder, signal.SIGHUP)
+        return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``virletd``; the exit status."""
+    environ = dict(os.environ)
+    passed = sd.listen_fds(environ)
+    try:
+        settings = settings_of(sys.argv[1:] if argv is None else argv, environ, os.getuid())
+        os.umask(0o077)
+        lock = _lock(settings, Path(sys.argv[0]).name)
+        if lock is None:
+            return 0
+        start_logging(settings.log_file, settings.verbose)
+        asyncio.run(serve(settings, passed, environ))
+        lock.release()
+    except VirletError as error:
+        print(f"virletd: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
