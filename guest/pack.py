@@ -22,10 +22,11 @@ HERE = Path(__file__).resolve().parent
 
 # What a guest of ours can be given: the bus, its devices, the power button.  Absent ones are built in or unknown
 # to this kernel; what they depend on comes along.
-MODULES = """
-virtio_pci virtio_mmio virtio_net virtio_blk virtio_scsi virtio-rng virtio_balloon virtio_console virtio_input
-button evdev e1000 e1000e 8139cp sd_mod sr_mod ahci ata_piix xhci-pci usbhid hid-generic ext4
-""".split()
+MODULES = (
+    "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio-rng", "virtio_balloon", "virtio_console",
+    "virtio_input", "button", "evdev", "e1000", "e1000e", "8139cp", "sd_mod", "sr_mod", "ahci", "ata_piix",
+    "xhci-pci", "usbhid", "hid-generic", "ext4",
+)  # fmt: skip
 
 SCRIPTS = {
     "rc": "sbin/rc",
