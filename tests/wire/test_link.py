@@ -167,6 +167,8 @@ def test_streams_carry_bytes_both_ways_until_they_are_finished() -> None:
     assert client.feed(server.stream_data(stream, b"")) == [StreamData(stream, b"")]
     assert server.feed(client.stream_finish(stream)) == [StreamFinish(stream)]
     assert server.feed(client.stream_data(stream, b"late")) == []
+    assert client.feed(server.stream_finish(stream)) == [StreamFinish(stream)]
+    assert client.feed(server.stream_data(stream, b"late")) == []
 
 
 def test_long_data_goes_in_pieces() -> None:

@@ -115,11 +115,6 @@ class _Link:
         """A packet that stands for *length* zero bytes; only on a stream that was asked to be sparse."""
         return self._stream(stream, STREAM_HOLE, CONTINUE, _HOLE.pack(length, 0))
 
-    def stream_finish(self, stream: StreamId) -> bytes:
-        """The end of a stream, or the answer to the peer's end or abort of it."""
-        self._forget_stream(stream)
-        return self._stream(stream, STREAM, OK, b"")
-
     def _breaks(self) -> Broken | None:
         """Said once, as soon as nothing more can be understood."""
         error = self._broken or self._framer.broken
@@ -226,6 +221,11 @@ class ServerLink(_Link):
         """An event; libvirt sends them with serial 1, and clients do not look at it."""
         return packet(event.program, event.version, event.number, MESSAGE, 1, OK, event.encode_msg(msg))
 
+    def stream_finish(self, stream: StreamId) -> bytes:
+        """The end of a stream: the answer to the client's end or abort of it."""
+        self._forget_stream(stream)
+        return self._stream(stream, STREAM, OK, b"")
+
     def stream_error(self, stream: StreamId, error: VirletError) -> bytes:
         """The stream has failed and is gone."""
         self._forget_stream(stream)
@@ -297,6 +297,10 @@ class ClientLink(_Link):
         if (broken := self._breaks()) is not None:
             events.append(broken)
         return events
+
+    def stream_finish(self, stream: StreamId) -> bytes:
+        """No more will be sent; the server answers with its end when it has taken everything."""
+        return self._stream(stream, STREAM, OK, b"")
 
     def stream_abort(self, stream: StreamId) -> bytes:
         """Give the stream up; the server answers with its end, until which data may still come."""

@@ -1,0 +1,398 @@
+"""The client without asyncio: every call blocks.  For commands and scripts; one connection belongs to one thread.
+
+>>> with connect() as conn:
+...     for domain in conn.domains():
+...         print(domain.name, domain.state().state.name)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from virlet.client import ask
+from virlet.client.autostart import dial_or_start
+from virlet.client.core import Core, Inbox, Mailbox
+from virlet.client.request import Request, request, same
+from virlet.client.setup import (
+    auth_request,
+    close_request,
+    deregister_requests,
+    event_kinds,
+    open_request,
+    polkit_request,
+    register_request,
+    tolerable,
+    wants_polkit,
+)
+from virlet.client.transport import close_all, receive
+from virlet.client.uri import Target, resolve
+from virlet.client.values import Event, uuid_text
+from virlet.enums import ConsoleFlags, EventId
+from virlet.errors import RpcError, SystemFailure, VirletError
+from virlet.wire import types
+from virlet.wire.procedure import Procedure
+
+__all__ = ["Connection", "Domain", "Event", "EventStream", "Stream", "connect"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Args = TypeVar("Args")
+Ret = TypeVar("Ret")
+
+
+def connect(uri: str | None = None, *, readonly: bool = False) -> Connection:
+    """Connect to *uri*, by default to the user's own virletd, which is started if need be.
+
+    Raises :class:`~virlet.errors.VirletError`: NoConnect when nobody listens, AuthFailed, OperationUnsupported.
+    """
+    target = resolve(uri, os.environ, os.getuid(), readonly=readonly)
+    conn = Connection(dial_or_start(target), target)
+    try:
+        conn.open(readonly=readonly)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+class _Slot(Generic[T]):
+    """Where a blocking call finds its result."""
+
+    __slots__ = ("_error", "_is_done", "_result")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._error: VirletError | None = None
+        self._result: Any = None
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, result: Any) -> None:
+        self._is_done, self._result = True, result
+
+    def set_exception(self, exception: VirletError) -> None:
+        self._is_done, self._error = True, exception
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _plain(make: Callable[P, Request[T]]) -> Callable[Concatenate[Connection, P], T]:
+    @wraps(make)
+    def method(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.ask(make(*args, **kwargs))
+
+    return method
+
+
+def _one(make: Callable[P, Request[types.Domain]]) -> Callable[Concatenate[Connection, P], Domain]:
+    @wraps(make)
+    def method(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> Domain:
+        return Domain(self, self.ask(make(*args, **kwargs)))
+
+    return method
+
+
+def _many(
+    make: Callable[P, Request[tuple[types.Domain, ...]]],
+) -> Callable[Concatenate[Connection, P], list[Domain]]:
+    @wraps(make)
+    def method(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> list[Domain]:
+        return [Domain(self, dom) for dom in self.ask(make(*args, **kwargs))]
+
+    return method
+
+
+def _of_domain(make: Callable[Concatenate[types.Domain, P], Request[T]]) -> Callable[Concatenate[Domain, P], T]:
+    @wraps(make)
+    def method(self: Domain, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.connection.ask(make(self.ref, *args, **kwargs))
+
+    return method
+
+
+class Connection:
+    """An open connection; a context manager."""
+
+    def __init__(self, sock: socket.socket, target: Target) -> None:
+        self.target = target
+        self._sock = sock
+        self._core = Core(target.uri)
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+
+    driver_type = _plain(ask.driver_type)
+    version = _plain(ask.version)
+    lib_version = _plain(ask.lib_version)
+    hostname = _plain(ask.hostname)
+    uri = _plain(ask.uri)
+    capabilities = _plain(ask.capabilities)
+    domain_capabilities = _plain(ask.domain_capabilities)
+    node_info = _plain(ask.node_info)
+    domains = _many(ask.domains)
+    lookup_by_name = _one(ask.lookup_by_name)
+    lookup_by_uuid = _one(ask.lookup_by_uuid)
+    lookup_by_id = _one(ask.lookup_by_id)
+    define = _one(ask.define)
+    create = _one(ask.create)
+    domxml_to_native = _plain(ask.domxml_to_native)
+    server_version = _plain(ask.server_version)
+    explain = _plain(ask.explain_xml)
+    doctor = _plain(ask.doctor)
+    compat = _plain(ask.compat)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, *, readonly: bool = False) -> None:
+        """Say who we are and what we want; :func:`connect` has done it."""
+        if wants_polkit(self.ask(auth_request())):
+            self.ask(polkit_request())
+        self.ask(open_request(self.target, readonly=readonly))
+
+    def close(self) -> None:
+        """Say good-bye and hang up; a connection that is closed already stays so."""
+        if self._sock.fileno() < 0:
+            return
+        try:
+            if self._core.lost is None:
+                self.ask(close_request())
+        except VirletError:
+            pass  # A server that is gone needs no good-bye.
+        finally:
+            self._hang_up(RpcError("the connection is closed"))
+
+    def call(self, procedure: Procedure[Args, Ret], args: Args) -> Ret:
+        """Call any procedure of :mod:`virlet.wire`'s programs."""
+        return self.ask(request(procedure, args, same))
+
+    def ask(self, request: Request[T]) -> T:
+        """Make a call and wait for what it gives."""
+        slot: _Slot[T] = _Slot()
+        serial, data = self._core.begin(request, slot)
+        self.send(data)
+        try:
+            while not slot.done():
+                self.pump()
+        except BaseException:
+            self._core.abandon(serial)
+            raise
+        result: T = slot.result()
+        return result
+
+    def events(self, kinds: Iterable[EventId | str] | None = None, domain: Domain | None = None) -> EventStream:
+        """Events of these *kinds*, ``"helper"`` for virlet's own, by default all that the server knows."""
+        return EventStream(self, kinds, domain)
+
+    def fileno(self) -> int:
+        """The socket, for select: when it is readable, call :meth:`pump`."""
+        return self._sock.fileno()
+
+    def pump(self, timeout: float | None = None) -> bool:
+        """Take what the server sent, waiting at most *timeout* seconds for it; False when nothing came."""
+        if self._core.lost is not None:
+            raise self._core.lost
+        if timeout is not None and not self._poller.poll(timeout * 1000):
+            return False
+        try:
+            data, fds = receive(self._sock)
+        except OSError as error:
+            self._hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
+            return True
+        if not data:
+            self._hang_up(None)
+            return True
+        self.send(self._core.received(data, fds))
+        close_all(self._core.link.unwanted)
+        self._core.link.unwanted.clear()
+        if self._core.lost is not None:
+            self._hang_up(None)
+        return True
+
+    def send(self, data: bytes) -> None:
+        """Send all of *data*."""
+        if not data:
+            return
+        try:
+            self._sock.sendall(data)
+        except OSError as error:
+            self._hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
+
+    def _hang_up(self, error: VirletError | None) -> None:
+        close_all(self._core.end(error))
+        self._sock.close()
+
+
+class Domain:
+    """One domain of a connection; the server knows it by its UUID."""
+
+    __slots__ = ("connection", "ref")
+
+    def __init__(self, connection: Connection, ref: types.Domain) -> None:
+        self.connection = connection
+        self.ref = ref
+
+    def __repr__(self) -> str:
+        return f"<Domain {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """Its name when it was looked up."""
+        return self.ref.name
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID as text."""
+        return uuid_text(self.ref.uuid)
+
+    def open_console(self, device: str | None = None, flags: ConsoleFlags | int = 0) -> Stream:
+        """A console: the first one, or the one with that alias."""
+        inbox: object = self.connection.ask(ask.console(self.ref, device, flags))
+        assert isinstance(inbox, Inbox)  # that procedure has a stream
+        return Stream(self.connection, inbox)
+
+    id = _of_domain(ask.id_)
+    start = _of_domain(ask.start)
+    destroy = _of_domain(ask.destroy)
+    shutdown = _of_domain(ask.shutdown)
+    reboot = _of_domain(ask.reboot)
+    reset = _of_domain(ask.reset)
+    suspend = _of_domain(ask.suspend)
+    resume = _of_domain(ask.resume)
+    undefine = _of_domain(ask.undefine)
+    rename = _of_domain(ask.rename)
+    xml = _of_domain(ask.xml)
+    info = _of_domain(ask.info)
+    state = _of_domain(ask.state)
+    is_active = _of_domain(ask.is_active)
+    is_persistent = _of_domain(ask.is_persistent)
+    autostart = _of_domain(ask.autostart)
+    set_autostart = _of_domain(ask.set_autostart)
+    attach_device = _of_domain(ask.attach_device)
+    detach_device = _of_domain(ask.detach_device)
+    update_device = _of_domain(ask.update_device)
+    metadata = _of_domain(ask.metadata)
+    set_metadata = _of_domain(ask.set_metadata)
+    open_graphics = _of_domain(ask.open_graphics)
+    explain = _of_domain(ask.explain)
+    ports = _of_domain(ask.ports)
+    details = _of_domain(ask.details)
+    logs = _of_domain(ask.logs)
+
+
+class Stream:
+    """Bytes both ways, until one side ends it; a context manager that aborts what was not finished."""
+
+    def __init__(self, connection: Connection, inbox: Inbox) -> None:
+        self._conn = connection
+        self._inbox = inbox
+        self._ended = False
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._ended and self._inbox.error is None:
+            self.abort()
+
+    @property
+    def pending(self) -> bool:
+        """Whether :meth:`read` would return, or raise, at once."""
+        inbox = self._inbox
+        return bool(inbox.chunks) or inbox.eof or inbox.finished or inbox.error is not None
+
+    def read(self) -> bytes:
+        """The next piece, of any size; empty at the end.  Raises what the server says when the stream failed."""
+        while (chunk := self._conn._core.take(self._inbox)) is None:
+            self._conn.pump()
+        return chunk
+
+    def write(self, data: bytes) -> None:
+        """Send *data*."""
+        if self._inbox.error is not None:
+            raise self._inbox.error
+        if data:
+            self._conn.send(self._conn._core.link.stream_data(self._inbox.stream, data))
+
+    def finish(self) -> None:
+        """End it well; returns when the server has taken everything, raises when it could not."""
+        self._end(self._conn._core.link.stream_finish(self._inbox.stream))
+
+    def abort(self) -> None:
+        """End it; what is on the way may be lost."""
+        self._end(self._conn._core.link.stream_abort(self._inbox.stream))
+
+    def _end(self, goodbye: bytes) -> None:
+        if self._inbox.error is not None:
+            raise self._inbox.error
+        if not self._ended:
+            self._ended = True
+            self._conn.send(goodbye)
+        while not self._inbox.finished and self._inbox.error is None:
+            self._conn.pump()
+        if self._inbox.error is not None:
+            raise self._inbox.error
+
+
+class EventStream:
+    """Events as a blocking iterator that ends only with the connection; a context manager that deregisters."""
+
+    def __init__(self, connection: Connection, kinds: Iterable[EventId | str] | None, domain: Domain | None) -> None:
+        self._conn = connection
+        self._mailbox = Mailbox()
+        connection._core.listen(self._mailbox)
+        for kind in event_kinds(kinds):
+            try:
+                connection.ask(register_request(self._mailbox, kind, domain.ref if domain else None))
+            except VirletError as error:
+                if kinds is not None or not tolerable(error):
+                    raise
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            event = self.next()
+            assert event is not None  # without a timeout there is one, or an exception
+            yield event
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when none came for *timeout* seconds.  Raises when the connection is lost."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._mailbox.events:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not self._conn.pump(left):
+                return None
+        return self._mailbox.events.popleft()
+
+    def close(self) -> None:
+        """Hear no more events."""
+        core = self._conn._core
+        core.unlisten(self._mailbox)
+        if core.lost is None:
+            for goodbye in deregister_requests(self._mailbox):
+                self._conn.ask(goodbye)
+        self._mailbox.keys.clear()
