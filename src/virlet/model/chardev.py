@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import address, alias
 from virlet.xml.declare import Element, attr, child, element, many
@@ -20,6 +21,8 @@ __all__ = [
     "Serial",
     "SerialTarget",
 ]
+
+WRONG_TYPE = "unknown type presented to host for character device: {value}"
 
 
 class ChardevType(StrEnum):
@@ -86,7 +89,14 @@ class ConsoleTarget(Element):
 class Serial(Element):
     """A serial port."""
 
-    type: ChardevType = attr("@type", enum(ChardevType), doc="what is behind it")
+    type: ChardevType = attr(
+        "@type",
+        enum(ChardevType),
+        default=ChardevType.PTY,
+        doc="what is behind it",
+        wrong=WRONG_TYPE,
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     tty: str | None = attr("@tty", STR, default=None, live=True, doc="pty: its path at run time, old form")
     sources: tuple[ChardevSource, ...] = many(ChardevSource, default=(), doc="the host's end; udp has two")
     protocol: str | None = attr("protocol/@type", STR, default=None, doc="tcp: raw or telnet")
@@ -105,7 +115,14 @@ class Serial(Element):
 class Parallel(Element):
     """A parallel port."""
 
-    type: ChardevType = attr("@type", enum(ChardevType), doc="what is behind it")
+    type: ChardevType = attr(
+        "@type",
+        enum(ChardevType),
+        default=ChardevType.PTY,
+        doc="what is behind it",
+        wrong=WRONG_TYPE,
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     tty: str | None = attr("@tty", STR, default=None, live=True, doc="pty: its path at run time, old form")
     sources: tuple[ChardevSource, ...] = many(ChardevSource, default=(), doc="the host's end")
     protocol: str | None = attr("protocol/@type", STR, default=None, doc="tcp: raw or telnet")
@@ -124,7 +141,14 @@ class Parallel(Element):
 class Console(Element):
     """The console that ``virsh console`` opens."""
 
-    type: ChardevType = attr("@type", enum(ChardevType), doc="what is behind it")
+    type: ChardevType = attr(
+        "@type",
+        enum(ChardevType),
+        default=ChardevType.PTY,
+        doc="what is behind it",
+        wrong=WRONG_TYPE,
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     tty: str | None = attr("@tty", STR, default=None, live=True, doc="pty: its path at run time, old form")
     sources: tuple[ChardevSource, ...] = many(ChardevSource, default=(), doc="the host's end")
     protocol: str | None = attr("protocol/@type", STR, default=None, doc="tcp: raw or telnet")
@@ -143,7 +167,14 @@ class Console(Element):
 class Channel(Element):
     """A private line between host and guest, such as the guest agent's."""
 
-    type: ChardevType = attr("@type", enum(ChardevType), doc="what is behind it")
+    type: ChardevType = attr(
+        "@type",
+        enum(ChardevType),
+        default=ChardevType.PTY,
+        doc="what is behind it",
+        wrong=WRONG_TYPE,
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     sources: tuple[ChardevSource, ...] = many(ChardevSource, default=(), doc="the host's end; ours when absent (unix)")
     protocol: str | None = attr("protocol/@type", STR, default=None, doc="tcp: raw or telnet")
     log: ChardevLog | None = child(ChardevLog, default=None, doc="copy of everything said")

@@ -7,7 +7,7 @@ from enum import StrEnum
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, address, alias
 from virlet.xml.declare import Element, attr, child, element, flag, many, raw
-from virlet.xml.kinds import ON_OFF, POSITIVE, STR, UINT, YES_NO, enum
+from virlet.xml.kinds import ON_OFF, POSITIVE, STR, UINT, YES_NO, enum, one_of
 from virlet.xml.raw import Raw
 
 __all__ = ["Disk", "DiskBus", "DiskDevice", "DiskDriver", "DiskHost", "DiskSource", "DiskType", "SnapshotMode"]
@@ -82,7 +82,12 @@ class DiskSource(Element):
     volume: str | None = attr("@volume", STR, default=None, doc="volume: name in the pool")
     tls: bool | None = attr("@tls", YES_NO, default=None, doc="network: use TLS")
     query: str | None = attr("@query", STR, default=None, doc="network: query part of the URL")
-    startup_policy: str | None = attr("@startupPolicy", STR, default=None, doc="mandatory, requisite or optional")
+    startup_policy: str | None = attr(
+        "@startupPolicy",
+        one_of("startupPolicy", "mandatory", "requisite", "optional"),
+        default=None,
+        doc="mandatory, requisite or optional",
+    )
     index: int | None = attr("@index", UINT, default=None, live=True, doc="number in the chain of images")
     hosts: tuple[DiskHost, ...] = many(DiskHost, default=(), doc="network: the servers")
 
@@ -93,18 +98,37 @@ class DiskDriver(Element):
 
     name: str | None = attr("@name", STR, default=None, doc="always qemu")
     type: str | None = attr("@type", STR, default=None, doc="image format: raw, qcow2, …")
-    cache: str | None = attr("@cache", STR, default=None, doc="none, writethrough, writeback, directsync or unsafe")
-    error_policy: str | None = attr("@error_policy", STR, default=None, doc="stop, report, ignore or enospace")
-    rerror_policy: str | None = attr("@rerror_policy", STR, default=None, doc="the same for read errors")
-    io: str | None = attr("@io", STR, default=None, doc="threads, native or io_uring")
+    cache: str | None = attr(
+        "@cache",
+        one_of("cache", "default", "none", "writethrough", "writeback", "directsync", "unsafe"),
+        default=None,
+        doc="none, writethrough, writeback, directsync or unsafe",
+    )
+    error_policy: str | None = attr(
+        "@error_policy",
+        one_of("error_policy", "stop", "report", "ignore", "enospace"),
+        default=None,
+        doc="stop, report, ignore or enospace",
+    )
+    rerror_policy: str | None = attr(
+        "@rerror_policy",
+        one_of("rerror_policy", "stop", "report", "ignore"),
+        default=None,
+        doc="the same for read errors",
+    )
+    io: str | None = attr(
+        "@io", one_of("io", "native", "threads", "io_uring"), default=None, doc="threads, native or io_uring"
+    )
     ioeventfd: bool | None = attr("@ioeventfd", ON_OFF, default=None, doc="notify outside the vCPU thread")
     event_idx: bool | None = attr("@event_idx", ON_OFF, default=None, doc="fewer notifications")
     copy_on_read: bool | None = attr(
         "@copy_on_read", ON_OFF, default=None, doc="keep what was read from the backing image"
     )
-    discard: str | None = attr("@discard", STR, default=None, doc="unmap or ignore")
+    discard: str | None = attr("@discard", one_of("discard", "unmap", "ignore"), default=None, doc="unmap or ignore")
     iothread: int | None = attr("@iothread", POSITIVE, default=None, doc="which I/O thread")
-    detect_zeroes: str | None = attr("@detect_zeroes", STR, default=None, doc="off, on or unmap")
+    detect_zeroes: str | None = attr(
+        "@detect_zeroes", one_of("detect_zeroes", "off", "on", "unmap"), default=None, doc="off, on or unmap"
+    )
     queues: int | None = attr("@queues", UINT, default=None, doc="virtio queues")
     queue_size: int | None = attr("@queue_size", UINT, default=None, doc="entries of a queue")
     iommu: bool | None = attr("@iommu", ON_OFF, default=None, doc="go through the emulated IOMMU")
@@ -143,7 +167,7 @@ class Disk(Element):
         "target/@dev", STR, default=None, doc="name of the disk, as in vda; orders the disks of a bus"
     )
     bus: DiskBus | None = attr("target/@bus", enum(DiskBus), default=None, doc="follows from the name when absent")
-    tray: str | None = attr("target/@tray", STR, default=None, doc="open or closed")
+    tray: str | None = attr("target/@tray", one_of("tray", "open", "closed"), default=None, doc="state of the drive")
     removable: bool | None = attr("target/@removable", ON_OFF, default=None, doc="usb: a removable disk")
     rotation_rate: int | None = attr("target/@rotation_rate", UINT, default=None, doc="1 for solid state")
     iotune: Raw | None = raw("iotune", default=None, doc="kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID as Uuid
 
+from virlet.enums import ErrorCode
 from virlet.model.chardev import Channel, Console, Parallel, Serial
 from virlet.model.controller import Controller
 from virlet.model.disk import Disk
@@ -129,10 +130,19 @@ class Domain(Element):
         "@type",
         enum(DomainType),
         doc="kvm where the host can, qemu elsewhere",
+        wrong="invalid domain type {value}",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
         missing="missing domain type attribute",
+        missing_code=ErrorCode.INTERNAL_ERROR,
     )
     id: int | None = attr("@id", INT, default=None, live=True, doc="number while it runs")
-    name: str = attr("name", STR, doc="unique for a user")
+    name: str = attr(
+        "name",
+        STR,
+        doc="unique for a user",
+        missing="missing name information",
+        missing_code=ErrorCode.NO_NAME,
+    )
     uuid: Uuid = attr("uuid", UUID, doc="made at define when absent")
     genid: Raw | None = raw("genid", default=None, doc="kept")
     title: str | None = attr("title", STR, default=None, doc="one line for people")
@@ -141,7 +151,11 @@ class Domain(Element):
     max_memory: int | None = size("maxMemory", default=None, doc="KiB that hotplug may reach")
     max_memory_slots: int | None = attr("maxMemory/@slots", UINT, default=None, doc="sockets for memory hotplug")
     dump_core: str | None = attr("memory/@dumpCore", STR, default=None, doc="kept")
-    memory: int = size("memory", doc="KiB that the guest has")
+    memory: int = size(
+        "memory",
+        doc="KiB that the guest has",
+        missing="Memory size must be specified via <memory> or in the <numa> configuration",
+    )
     current_memory: int | None = size("currentMemory", default=None, doc="KiB after ballooning; all when absent")
     blkiotune: Raw | None = raw("blkiotune", default=None, doc="kept; refused at start")
     memtune: Raw | None = raw("memtune", default=None, doc="kept; refused at start")
@@ -151,7 +165,9 @@ class Domain(Element):
     )
     vcpu_cpuset: str | None = attr("vcpu/@cpuset", STR, default=None, doc="host CPUs; kept")
     vcpu_current: int | None = attr("vcpu/@current", UINT, default=None, doc="virtual CPUs at start; all when absent")
-    vcpus: int = attr("vcpu", UINT, default=1, doc="virtual CPUs at most")
+    vcpus: int = attr(
+        "vcpu", UINT, default=1, doc="virtual CPUs at most", wrong="maximum vcpus count must be an integer"
+    )
     vcpu_list: Raw | None = raw("vcpus", default=None, doc="state of each virtual CPU; kept")
     iothreads: int | None = attr("iothreads", UINT, default=None, doc="threads for disks; refused at start")
     iothreadids: Raw | None = raw("iothreadids", default=None, doc="kept; refused at start")
@@ -164,9 +180,30 @@ class Domain(Element):
     features: Features | None = child(Features, default=None, doc="features of the board")
     cpu: Cpu | None = child(Cpu, default=None, doc="the virtual CPU")
     clock: Clock | None = child(Clock, default=None, doc="the guest's clock")
-    on_poweroff: PowerAction | None = attr("on_poweroff", enum(PowerAction), default=None, doc="when it powers off")
-    on_reboot: PowerAction | None = attr("on_reboot", enum(PowerAction), default=None, doc="when it reboots")
-    on_crash: CrashAction | None = attr("on_crash", enum(CrashAction), default=None, doc="when it crashes")
+    on_poweroff: PowerAction | None = attr(
+        "on_poweroff",
+        enum(PowerAction),
+        default=None,
+        doc="when it powers off",
+        wrong="unknown on_poweroff action: {value}",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
+    on_reboot: PowerAction | None = attr(
+        "on_reboot",
+        enum(PowerAction),
+        default=None,
+        doc="when it reboots",
+        wrong="unknown on_reboot action: {value}",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
+    on_crash: CrashAction | None = attr(
+        "on_crash",
+        enum(CrashAction),
+        default=None,
+        doc="when it crashes",
+        wrong="unknown on_crash action: {value}",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     on_lockfailure: str | None = attr("on_lockfailure", STR, default=None, doc="kept")
     pm: PowerManagement | None = child(PowerManagement, default=None, doc="sleep states")
     perf: Raw | None = raw("perf", default=None, doc="kept; refused at start")

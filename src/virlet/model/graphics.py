@@ -7,7 +7,7 @@ from enum import StrEnum
 from virlet.model.address import Address
 from virlet.model.device import VirtioOptions, address, alias
 from virlet.xml.declare import Element, attr, child, element, many, raw
-from virlet.xml.kinds import INT, STR, UINT, YES_NO, enum
+from virlet.xml.kinds import INT, STR, UINT, YES_NO, enum, one_of
 from virlet.xml.raw import Raw
 
 __all__ = ["Audio", "Graphics", "GraphicsListen", "GraphicsType", "ListenType", "Sound", "Video", "VideoModel"]
@@ -95,13 +95,32 @@ class Graphics(Element):
 class VideoModel(Element):
     """The video card."""
 
-    type: str = attr("@type", STR, doc="vga, cirrus, virtio, qxl, bochs, ramfb or none")
+    type: str = attr(
+        "@type",
+        one_of(
+            "video model",
+            "vga",
+            "cirrus",
+            "vmvga",
+            "xen",
+            "vbox",
+            "qxl",
+            "parallels",
+            "virtio",
+            "gop",
+            "none",
+            "bochs",
+            "ramfb",
+        ),
+        doc="which card",
+    )
     ram: int | None = attr("@ram", UINT, default=None, doc="qxl: KiB")
     vram: int | None = attr("@vram", UINT, default=None, doc="video memory, KiB")
     vram64: int | None = attr("@vram64", UINT, default=None, doc="qxl: KiB")
     vgamem: int | None = attr("@vgamem", UINT, default=None, doc="qxl: KiB")
     heads: int | None = attr("@heads", UINT, default=None, doc="monitors")
     primary: bool | None = attr("@primary", YES_NO, default=None, doc="the card that the firmware uses")
+    device: str | None = attr("@device", STR, default=None, doc="QEMU's device for it")
     blob: str | None = attr("@blob", STR, default=None, doc="virtio: blob resources, on or off")
     edid: str | None = attr("@edid", STR, default=None, doc="on or off")
     accel3d: bool | None = attr("acceleration/@accel3d", YES_NO, default=None, doc="3D")

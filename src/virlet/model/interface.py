@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, Rom, address, alias
 from virlet.xml.declare import Element, attr, child, element, many, raw
@@ -143,7 +144,13 @@ class InterfaceIp(Element):
 class InterfaceRoute(Element):
     """A route that the guest is offered."""
 
-    family: Family | None = attr("@family", enum(Family), default=None, doc="needed for an IPv6 gateway")
+    family: Family | None = attr(
+        "@family",
+        enum(Family),
+        default=None,
+        doc="needed for an IPv6 gateway",
+        wrong="guest interface: Unrecognized family '{value}' in route definition",
+    )
     address: str | None = attr("@address", STR, default=None, doc="destination; refused with passt")
     netmask: str | None = attr("@netmask", STR, default=None, doc="destination mask; refused with passt")
     prefix: int | None = attr("@prefix", UINT, default=None, doc="destination prefix; refused with passt")
@@ -152,7 +159,7 @@ class InterfaceRoute(Element):
         IP,
         default=None,
         doc="the next hop",
-        wrong="guest interface: Unable to parse gateway address '{value}'",
+        wrong="guest interface: Bad gateway address '{value}' in route definition",
     )
     metric: int | None = attr("@metric", POSITIVE, default=None, doc="refused with passt")
 
@@ -293,6 +300,7 @@ class InterfaceBackend(Element):
     )
     tap: str | None = attr("@tap", STR, default=None, doc="tap device path; kept")
     vhost: str | None = attr("@vhost", STR, default=None, doc="vhost device path; kept")
+    upstream: str | None = attr("@upstream", STR, default=None, doc="the first form of source/@dev; read as that")
     log_file: str | None = attr("@logFile", STR, default=None, doc="where passt's messages go")
     hostname: str | None = attr("@hostname", STR, default=None, doc="host name offered by DHCP (passt)")
     fqdn: str | None = attr("@fqdn", STR, default=None, doc="full domain name offered by DHCP (passt)")
@@ -302,7 +310,14 @@ class InterfaceBackend(Element):
 class Teaming(Element):
     """Membership in a failover pair."""
 
-    type: TeamingType = attr("@type", enum(TeamingType), doc="role in the pair")
+    type: TeamingType | None = attr(
+        "@type",
+        enum(TeamingType),
+        default=None,
+        doc="role in the pair; without it the element is dropped",
+        wrong="unknown teaming type '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     persistent: str | None = attr("@persistent", STR, default=None, doc="alias of the other one, for transient")
 
 
@@ -337,7 +352,14 @@ class Interface(Element):
         "target/@managed", YES_NO, default=None, doc="ethernet: no when somebody else made the device"
     )
     guest_dev: str | None = attr("guest/@dev", STR, default=None, doc="containers only; kept")
-    model: str | None = attr("model/@type", STR, default=None, doc="kind of card; rtl8139 when absent on x86")
+    model: str | None = attr(
+        "model/@type",
+        matching("model name", "[a-zA-Z0-9_-]+"),
+        default=None,
+        wrong="Model name contains invalid characters",
+        code=ErrorCode.INVALID_ARG,
+        doc="kind of card; rtl8139 when absent on x86",
+    )
     driver: InterfaceDriver | None = child(InterfaceDriver, default=None, doc="options of virtio cards")
     backend: InterfaceBackend | None = child(InterfaceBackend, default=None, doc="who moves the frames")
     filterref: Raw | None = raw("filterref", default=None, doc="dropped on user types")
@@ -349,6 +371,7 @@ class Interface(Element):
         default=None,
         doc="down: the cable is out",
         wrong="unknown interface link state '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
     )
     mtu: int | None = attr(
         "mtu/@size", UINT, default=None, doc="bytes; 0 is the same as absent", wrong="malformed mtu size"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from virlet.enums import ErrorCode
 from virlet.xml.declare import Element, attr, child, each, element, flag, many, raw
-from virlet.xml.kinds import INT, ON_OFF, STR, UINT, ULONG, YES_NO, enum
+from virlet.xml.kinds import INT, ON_OFF, POSITIVE, STR, UINT, ULONG, YES_NO, enum, one_of
 from virlet.xml.raw import Raw
 
 __all__ = [
@@ -114,9 +115,21 @@ class MemoryBacking(Element):
     hugepages: Raw | None = raw("hugepages", default=None, doc="kept; refused at start")
     nosharepages: bool = flag("nosharepages", default=False, doc="do not merge equal pages")
     locked: bool = flag("locked", default=False, doc="never swap; refused at start")
-    source: MemorySource | None = attr("source/@type", enum(MemorySource), default=None, doc="what it is made of")
+    source: MemorySource | None = attr(
+        "source/@type",
+        enum(MemorySource),
+        default=None,
+        doc="what it is made of",
+        wrong="unknown memoryBacking/source/type '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     access: MemoryAccess | None = attr(
-        "access/@mode", enum(MemoryAccess), default=None, doc="shared is needed by vhost-user"
+        "access/@mode",
+        enum(MemoryAccess),
+        default=None,
+        doc="shared is needed by vhost-user",
+        wrong="unknown memoryBacking/access/mode '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
     )
     allocation: str | None = attr("allocation/@mode", STR, default=None, doc="immediate or ondemand")
     allocation_threads: int | None = attr("allocation/@threads", UINT, default=None, doc="threads that touch it")
@@ -212,11 +225,11 @@ class CpuModelName(Element):
 class CpuTopology(Element):
     """How virtual CPUs are arranged."""
 
-    sockets: int = attr("@sockets", UINT, doc="sockets")
-    dies: int | None = attr("@dies", UINT, default=None, doc="dies in a socket")
-    clusters: int | None = attr("@clusters", UINT, default=None, doc="clusters in a die")
-    cores: int = attr("@cores", UINT, doc="cores in a cluster")
-    threads: int = attr("@threads", UINT, doc="threads in a core")
+    sockets: int = attr("@sockets", POSITIVE, doc="sockets")
+    dies: int | None = attr("@dies", POSITIVE, default=None, doc="dies in a socket")
+    clusters: int | None = attr("@clusters", POSITIVE, default=None, doc="clusters in a die")
+    cores: int = attr("@cores", POSITIVE, doc="cores in a cluster")
+    threads: int = attr("@threads", POSITIVE, doc="threads in a core")
 
 
 @element("feature")
@@ -231,7 +244,14 @@ class CpuFeature(Element):
 class Cpu(Element):
     """The virtual CPU."""
 
-    mode: CpuMode | None = attr("@mode", enum(CpuMode), default=None, doc="where its description comes from")
+    mode: CpuMode | None = attr(
+        "@mode",
+        enum(CpuMode),
+        default=None,
+        doc="where its description comes from",
+        wrong="Invalid mode attribute '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     match: str | None = attr("@match", STR, default=None, doc="minimum, exact or strict")
     check: str | None = attr("@check", STR, default=None, doc="none, partial or full")
     migratable: bool | None = attr("@migratable", ON_OFF, default=None, doc="host-passthrough: only what can migrate")
@@ -257,10 +277,21 @@ class Catchup(Element):
 class Timer(Element):
     """One of the guest's timers."""
 
-    name: str = attr("@name", STR, doc="rtc, pit, hpet, tsc, kvmclock, hypervclock, platform, armvtimer")
+    name: str = attr(
+        "@name",
+        one_of("timer", "platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hypervclock", "armvtimer"),
+        doc="which timer",
+    )
     present: bool | None = attr("@present", YES_NO, default=None, doc="whether it is there")
-    tickpolicy: str | None = attr("@tickpolicy", STR, default=None, doc="delay, catchup, merge or discard")
-    track: str | None = attr("@track", STR, default=None, doc="guest, wall, boot or realtime")
+    tickpolicy: str | None = attr(
+        "@tickpolicy",
+        one_of("tick policy", "delay", "catchup", "merge", "discard"),
+        default=None,
+        doc="what happens to lost ticks",
+    )
+    track: str | None = attr(
+        "@track", one_of("track", "boot", "guest", "wall", "realtime"), default=None, doc="what the timer follows"
+    )
     frequency: int | None = attr("@frequency", ULONG, default=None, doc="tsc: Hz")
     mode: str | None = attr("@mode", STR, default=None, doc="tsc: auto, native, emulate, paravirt or smpsafe")
     catchup: Catchup | None = child(Catchup, default=None, doc="how lost ticks are made up for")
@@ -270,7 +301,14 @@ class Timer(Element):
 class Clock(Element):
     """The guest's clock."""
 
-    offset: ClockOffset = attr("@offset", enum(ClockOffset), default=ClockOffset.UTC, doc="what it shows at start")
+    offset: ClockOffset = attr(
+        "@offset",
+        enum(ClockOffset),
+        default=ClockOffset.UTC,
+        doc="what it shows at start",
+        wrong="unknown clock offset '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     adjustment: str | None = attr("@adjustment", STR, default=None, doc="variable: seconds; utc, localtime: reset")
     basis: str | None = attr("@basis", STR, default=None, doc="variable: utc or localtime")
     timezone: str | None = attr("@timezone", STR, default=None, doc="timezone: its name")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import VirtioOptions, address, alias
 from virlet.xml.declare import Element, attr, child, element, raw
-from virlet.xml.kinds import ON_OFF, STR, UINT, YES_NO, enum
+from virlet.xml.kinds import ON_OFF, STR, UINT, YES_NO, enum, one_of
 from virlet.xml.raw import Raw
 
 __all__ = [
@@ -62,8 +63,21 @@ class WatchdogAction(StrEnum):
 class Input(Element):
     """A keyboard, mouse or tablet."""
 
-    type: InputType = attr("@type", enum(InputType), doc="what it is")
-    bus: InputBus | None = attr("@bus", enum(InputBus), default=None, doc="what it hangs on")
+    type: InputType = attr(
+        "@type",
+        enum(InputType),
+        doc="what it is",
+        wrong="unknown input device type '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
+    bus: InputBus | None = attr(
+        "@bus",
+        enum(InputBus),
+        default=None,
+        doc="what it hangs on",
+        wrong="unknown input bus type '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     model: str | None = attr("@model", STR, default=None, doc="virtio, virtio-transitional or virtio-non-transitional")
     driver: VirtioOptions | None = child(VirtioOptions, default=None, doc="virtio options")
     alias: str | None = alias()
@@ -75,7 +89,7 @@ class Input(Element):
 class Watchdog(Element):
     """A timer that the guest must pat."""
 
-    model: str = attr("@model", STR, doc="i6300esb, ib700, itco, diag288")
+    model: str = attr("@model", one_of("watchdog model", "i6300esb", "ib700", "diag288", "itco"), doc="kind of device")
     action: WatchdogAction | None = attr("@action", enum(WatchdogAction), default=None, doc="reset when absent")
     alias: str | None = alias()
     address: Address | None = address()
@@ -93,7 +107,7 @@ class RngRate(Element):
 class RngBackend(Element):
     """Where randomness comes from."""
 
-    model: str = attr("@model", STR, doc="random (a file), builtin, or egd")
+    model: str = attr("@model", one_of("rng backend", "random", "egd", "builtin"), doc="random: a file")
     type: str | None = attr("@type", STR, default=None, doc="egd: tcp, unix, …")
     path: str | None = attr(".", STR, default=None, doc="random: the file; /dev/urandom when absent")
     source: Raw | None = raw("source", default=None, doc="egd: where; kept")
@@ -103,7 +117,9 @@ class RngBackend(Element):
 class Rng(Element):
     """A source of random numbers."""
 
-    model: str = attr("@model", STR, doc="virtio, virtio-transitional or virtio-non-transitional")
+    model: str = attr(
+        "@model", one_of("rng model", "virtio", "virtio-transitional", "virtio-non-transitional"), doc="kind of device"
+    )
     driver: VirtioOptions | None = child(VirtioOptions, default=None, doc="virtio options")
     rate: RngRate | None = child(RngRate, default=None, doc="limit")
     backend: RngBackend | None = child(RngBackend, default=None, doc="where the numbers come from")
@@ -115,7 +131,11 @@ class Rng(Element):
 class MemBalloon(Element):
     """The device that gives memory back to the host."""
 
-    model: str = attr("@model", STR, doc="virtio, virtio-transitional, virtio-non-transitional or none")
+    model: str = attr(
+        "@model",
+        one_of("balloon model", "virtio", "virtio-transitional", "virtio-non-transitional", "xen", "none"),
+        doc="kind of device; none: no balloon",
+    )
     autodeflate: bool | None = attr(
         "@autodeflate", ON_OFF, default=None, doc="give memory back before the guest runs out"
     )

@@ -92,9 +92,11 @@ class Property:
     wrong: str | None = None
     """libvirt's text for a bad value, with ``{value}``, where it is not the stock sentence."""
     code: ErrorCode = ErrorCode.XML_ERROR
-    """The error code of a bad or missing value."""
+    """The error code that goes with :attr:`wrong`."""
     missing: str | None = None
     """libvirt's text for a missing value, where it is not the stock sentence."""
+    missing_code: ErrorCode = ErrorCode.XML_ERROR
+    """The error code that goes with :attr:`missing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ def attr(
     wrong: str | None = ...,
     code: ErrorCode = ...,
     missing: str | None = ...,
+    missing_code: ErrorCode = ...,
 ) -> T: ...
 
 

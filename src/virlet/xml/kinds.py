@@ -31,6 +31,7 @@ __all__ = [
     "enum",
     "hexadecimal",
     "matching",
+    "one_of",
 ]
 
 T = TypeVar("T")
@@ -71,15 +72,15 @@ class Kind(Generic[T]):
 def decimal(name: str, low: int, high: int, *, zero: bool = True) -> Kind[int]:
     """A decimal number from *low* to *high*; ``zero=False`` refuses 0 with libvirt's words."""
 
+    expected = "integer value" if low < 0 else "non-negative integer value"
+
     def parse(word: str) -> int:
         if _INTEGER.match(word) is None:
-            expected = "integer value" if low < 0 else "non-negative value"
             raise BadValue(tail=f"'{_shown(word)}'. Expected {expected}")
         number = int(word)
         if number == 0 and not zero:
             raise BadValue(tail="Zero is not permitted")
         if not low <= number <= high:
-            expected = "integer value" if low < 0 else "non-negative value"
             raise BadValue(tail=f"'{_shown(word)}'. Expected {expected}")
         return number
 
@@ -98,6 +99,18 @@ def hexadecimal(name: str, digits: int, high: int) -> Kind[int]:
         return number
 
     return Kind(name, parse, lambda number: f"0x{number:0{digits}x}")
+
+
+def one_of(name: str, *words: str) -> Kind[str]:
+    """One of a few words that no code tells apart, so that an enum would be idle."""
+    table = frozenset(words)
+
+    def parse(word: str) -> str:
+        if word not in table:
+            raise BadValue
+        return word
+
+    return Kind(name, parse, str, words)
 
 
 def matching(name: str, pattern: str, *, lower: bool = False) -> Kind[str]:
@@ -152,6 +165,8 @@ def _mac(word: str) -> str:
 
 
 def _ip(word: str) -> IPv4Address | IPv6Address:
+    if "%" in word:  # a zone means something on one host only
+        raise BadValue
     try:
         return ip_address(word)
     except ValueError:
@@ -161,7 +176,7 @@ def _ip(word: str) -> IPv4Address | IPv6Address:
 def _uuid(word: str) -> Uuid:
     bare = word.strip()
     if _UUID.match(bare) is None:
-        raise BadValue(whole="malformed uuid element")
+        raise BadValue(whole="malformed uuid element", code=ErrorCode.INTERNAL_ERROR)
     return Uuid(hex=bare.replace("-", ""))
 
 

@@ -151,7 +151,7 @@ class _Load:
             return None
         chosen = step.by_word.get(word)
         if chosen is None:
-            message = f"Invalid value for attribute '{attribute}' in element '{child.name}': '{_short(word)}'"
+            message = f"Invalid value for attribute '{attribute}' in element '{child.name}': '{_short(word)}'."
             self.refuse(_problem(child, f"{where}/@{attribute}", message))
         return chosen
 
@@ -183,7 +183,7 @@ class _Load:
             try:
                 values[name] = kibibytes(word, node.attributes.get("unit"))
             except BadValue as wrong:
-                self.refuse(_bad(made, wrong, word, node, "", path))
+                self.refuse(_bad(made, wrong, word.strip(), node, "", path))
         elif word and not (made.path == "." and word.isspace()):
             self.scalar(name, made, word, node, "", path, values)
 
@@ -229,12 +229,14 @@ def _bad(made: Property, wrong: BadValue, word: str, node: Node, attribute: str,
     value = _short(word)
     code = wrong.code
     if made.wrong is not None:
-        message, code = made.wrong.format(value=value), made.code
+        message, code = made.wrong.replace("{value}", value), made.code
+    elif made.form is Form.SIZE and not wrong.whole:
+        message = f"Invalid value '{value}' for element or attribute './{node.name}[1]'"
     elif wrong.whole is not None:
         message = wrong.whole
     else:
         where = f"attribute '{attribute}' in element '{node.name}'" if attribute else f"element '{node.name}'"
-        message = f"Invalid value for {where}: {wrong.tail or repr(value)}"
+        message = f"Invalid value for {where}: " + (wrong.tail or f"'{value}'.")
     place = path
     if attribute:
         place = f"{path}/@{attribute}" if path else f"@{attribute}"
@@ -252,4 +254,4 @@ def _missing(made: Property, plan: Plan, node: Node, path: str) -> Problem:
     else:
         message = f"Missing required element '{made.path}' in element '{node.name}'"
     place = path if made.path == "." else f"{path}/{made.path}" if path else made.path
-    return _problem(node, place, message, code=made.code)
+    return _problem(node, place, message, code=made.missing_code)
