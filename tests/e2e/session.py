@@ -1,0 +1,250 @@
+"""A session of virlet's own for a test: directories, a real virletd, virsh and virlet, and a look at what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from guest import Console
+
+GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
+"""Where script/make-guest put vmlinuz and initramfs.img."""
+
+BIN = Path(sys.executable).parent
+
+
+class Session:
+    """One user's virlet, in directories that nobody else uses."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.env = {
+            "PATH": f"{BIN}:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(base / "home"),
+            "USER": os.environ.get("USER", "user"),
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "XDG_RUNTIME_DIR": str(base / "run"),
+            "XDG_CONFIG_HOME": str(base / "config"),
+            "XDG_STATE_HOME": str(base / "state"),
+            # Facts of the host's programs do not change between tests; probing them each time would.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+        }
+        for name in ("home", "run", "config", "state"):
+            (base / name).mkdir(mode=0o700)
+        self.process: subprocess.Popen[bytes] | None = None
+        # passt cuts itself off: neither its environment nor its owner can be read, so ours are those that came later.
+        self._other_passts = passts()
+        self.socket = base / "run" / "virlet" / "virletd.sock"
+        self.uri = f"qemu+unix:///session?socket={self.socket}"
+
+    # --- the daemon ---------------------------------------------------------------------------------------------
+
+    def start_daemon(self, *wrapper: str) -> subprocess.Popen[bytes]:
+        """Run virletd, under *wrapper* (strace …) if given, and return once it says that it is ready."""
+        reading, writing = os.pipe()
+        with open(self.base / "virletd.out", "ab") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, str(BIN / "virletd"), "--ready-fd", str(writing)],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+        os.close(writing)
+        with open(reading, "rb") as ready:
+            ready.read()
+        if self.process.poll() is not None:
+            raise AssertionError(f"virletd ended: {(self.base / 'virletd.out').read_text()}")
+        return self.process
+
+    def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the daemon by *how*; guests run on."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(how)
+        self.process.wait(20)
+        self.process = None
+
+    # --- clients ------------------------------------------------------------------------------------------------
+
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 60, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            argv, env=self.env, capture_output=True, text=True, timeout=timeout, input=input, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{argv} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}\n{self.log()}")
+        return done
+
+    def virsh(self, *argv: str, check: bool = True, timeout: float = 60) -> str:
+        """Standard output of real virsh, stripped; with *check* off also standard error."""
+        done = self.run("virsh", "-c", self.uri, "-q", *argv, check=check, timeout=timeout)
+        return (done.stdout + ("" if check else done.stderr)).strip()
+
+    def virlet(self, *argv: str, check: bool = True, timeout: float = 60) -> str:
+        done = self.run("virlet", *argv, check=check, timeout=timeout)
+        return (done.stdout + ("" if check else done.stderr)).strip()
+
+    def virlet_json(self, *argv: str) -> Any:
+        return json.loads(self.virlet("--json", *argv))
+
+    def define(self, xml: str) -> None:
+        path = self.base / "domain.xml"
+        path.write_text(xml)
+        self.virsh("define", str(path))
+
+    def log(self) -> str:
+        """What the daemon wrote, for a failure's message."""
+        path = self.base / "virletd.out"
+        return path.read_text(errors="replace")[-8000:] if path.exists() else ""
+
+    # --- what is there ------------------------------------------------------------------------------------------
+
+    def processes(self) -> dict[int, str]:
+        """Every process of ours that has one of this session's directories in its environment or command line."""
+        mark = str(self.base).encode()
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes()
+                if mark in words or mark in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = words.replace(b"\0", b" ").decode(errors="replace").strip()
+        return found | dict.fromkeys(passts() - self._other_passts, "passt")
+
+    def helpers(self, name: str) -> list[int]:
+        """Pids of this session's processes whose program is called *name*."""
+        return [pid for pid in self.processes() if comm(pid).startswith(name)]
+
+    def runtime_files(self) -> list[str]:
+        """What stands in the runtime directory and does not belong to the daemon itself."""
+        root = self.base / "run" / "virlet"
+        kept = {"virletd.sock", "virletd.lock", "virletd.pid", "lock"}
+        return sorted(
+            str(path.relative_to(root)) for path in root.rglob("*") if path.name not in kept and not path.is_dir()
+        )
+
+    def events(self, *options: str) -> EventLog:
+        return EventLog(self, *options)
+
+    def close(self) -> None:
+        """End what is left of this session, whatever the test did."""
+        self.stop_daemon()
+        for pid in self.processes():
+            if comm(pid).startswith(("qemu", "passt", "virlet", "python")):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+class EventLog:
+    """``virsh event --all --loop`` running beside a test."""
+
+    def __init__(self, session: Session, *options: str) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            ["virsh", "-c", session.uri, "event", *(options or ("--all", "--loop"))],
+            env=session.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+        )
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip())
+                self._news.notify_all()
+
+    def wait_for(self, *words: str, timeout: float = 20) -> str:
+        """The first line that holds every one of *words*."""
+
+        def match() -> str | None:
+            return next((line for line in self.lines if all(word in line for word in words)), None)
+
+        with self._news:
+            assert self._news.wait_for(match, timeout), f"no event with {words} in {self.lines}"
+            found = match()
+            assert found is not None
+            return found
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        self._thread.join(5)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def console_of(one: Session, name: str) -> Console:
+    """The control channel of a running guest, over the pty of its serial line."""
+    return Console(os.open(one.virsh("ttyconsole", name), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+
+
+def passts() -> set[int]:
+    """Every running passt of this machine."""
+    return {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and comm(int(entry.name)).startswith("passt") and alive(int(entry.name))
+    }
+
+
+def comm(pid: int) -> str:
+    """The process's short name, empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def alive(pid: int) -> bool:
+    """A zombie is dead."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+def gone(pids: list[int], timeout: float = 5) -> bool:
+    """Every one of *pids* ends in time (they are not our children: there is nothing to wait on but /proc)."""
+    deadline = time.monotonic() + timeout
+    while any(map(alive, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Session]:
+    """A fresh session without a daemon; whatever it leaves behind is removed."""
+    one = Session(Path(tempfile.mkdtemp(prefix="vt")))
+    try:
+        yield one
+    finally:
+        one.close()

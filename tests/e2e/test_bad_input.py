@@ -1,0 +1,177 @@
+"""Bad input: one clear error with libvirt's code, and nothing half done, through real virsh."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from domains import domain, free_ports, passt_nic
+from session import Session, session
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Session]:
+    with session() as fresh:
+        fresh.start_daemon()
+        yield fresh
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(one: Session) -> Iterator[None]:
+    """Whatever a test did wrong, the daemon lives and has neither process, file nor descriptor more than before."""
+    assert one.process is not None
+    pid = one.process.pid
+    one.virsh("list")
+    before = set(one.processes()), one.runtime_files(), descriptors(pid)
+    yield
+    one.virsh("list")
+    assert (set(one.processes()), one.runtime_files(), descriptors(pid)) == before
+    assert one.process.poll() is None
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def define_error(one: Session, xml: str) -> str:
+    path = one.base / "bad.xml"
+    path.write_bytes(xml.encode("utf-8", "surrogateescape"))
+    return one.virsh("define", str(path), check=False)
+
+
+def start_error(one: Session, name: str, xml: str) -> str:
+    one.define(xml)
+    try:
+        text = one.virsh("start", name, check=False)
+        assert one.virsh("domstate", name) == "shut off"
+        return text
+    finally:
+        one.virsh("undefine", name)
+
+
+HOSTILE = {
+    "a DTD": "<!DOCTYPE domain [<!ELEMENT domain ANY>]><domain type='qemu'><name>x</name></domain>",
+    "an external entity": "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><name>&x;</name></domain>",
+    "a billion laughs": "<!DOCTYPE d [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]><domain><name>&b;</name></domain>",
+    "10 000 nested elements": "<domain>" + "<a>" * 10_000 + "</a>" * 10_000 + "</domain>",
+    "a control character": "<domain type='qemu'><name>x\x01</name></domain>",
+    "no end": "<domain type='qemu'><name>x</name>",
+    "two roots": "<domain/><domain/>",
+    "nothing": " ",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_xml_that_is_not_well_formed_or_hostile_is_one_error_with_its_line(one: Session, what: str) -> None:
+    text = define_error(one, HOSTILE[what])
+    assert "error:" in text
+    assert re.search(r"line \d+", text), text
+
+
+def test_an_xml_beyond_every_limit_is_refused_by_client_or_daemon(one: Session) -> None:
+    path = one.base / "huge.xml"
+    with open(path, "w") as out:
+        out.write("<domain type='qemu'><name>x</name><description>")
+        for _ in range(100):
+            out.write("a" * 1_000_000)
+        out.write("</description></domain>")
+    assert "error:" in one.virsh("define", str(path), check=False)
+    path.unlink()
+
+
+WRONG = {
+    "<vcpu>-1</vcpu>": ("vcpu", "<vcpu>1</vcpu>"),
+    "<memory unit='MiB'>-5</memory>": ("memory", "<memory unit='MiB'>192</memory>"),
+    "<memory unit='parsec'>5</memory>": ("unit", "<memory unit='MiB'>192</memory>"),
+    "<vcpu>99999999999999999999</vcpu>": ("vcpu", "<vcpu>1</vcpu>"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_value_names_its_element(one: Session, wrong: str) -> None:
+    word, right = WRONG[wrong]
+    text = define_error(one, domain("wrong").replace(right, wrong))
+    assert "error:" in text
+    assert word in text
+
+
+@pytest.mark.parametrize("mac", ["52:54:00:a8:33", "zz:54:00:a8:33:fc", "01:54:00:a8:33:fc", ""])
+def test_a_wrong_mac_is_refused_with_its_line(one: Session, mac: str) -> None:
+    text = define_error(one, domain("mac", f"<interface type='user'><mac address='{mac}'/></interface>"))
+    assert "mac" in text.lower()
+    assert re.search(r"line \d+", text), text
+
+
+def test_a_name_or_uuid_that_is_taken_is_refused(one: Session) -> None:
+    first = "<uuid>11111111-1111-4111-8111-111111111111</uuid>"
+    second = "<uuid>22222222-1111-4111-8111-111111111111</uuid>"
+    one.define(domain("taken", extra=first))
+    assert "already exists with uuid 11111111" in define_error(one, domain("taken", extra=second))
+    assert "is already defined with uuid 11111111" in define_error(one, domain("other", extra=first))
+    one.virsh("undefine", "taken")
+
+
+def test_a_missing_kernel_is_named_with_its_line(one: Session) -> None:
+    text = start_error(one, "nokernel", domain("nokernel", kernel=Path("/nowhere/vmlinuz")))
+    assert "/nowhere/vmlinuz" in text
+    assert "No such file or directory" in text
+
+
+def test_a_missing_emulator_is_named(one: Session) -> None:
+    emulator = "<emulator>/nowhere/qemu</emulator>"
+    path = one.base / "emulator.xml"
+    path.write_text(domain("noqemu", emulator))
+    text = one.virsh("define", str(path), check=False)
+    if "error:" not in text:
+        text = one.virsh("start", "noqemu", check=False)
+        one.virsh("undefine", "noqemu")
+    assert "/nowhere/qemu" in text
+
+
+def test_an_interface_that_does_not_exist_is_named(one: Session) -> None:
+    nic = "<interface type='user'><model type='virtio'/><backend type='passt'/><source dev='nope0'/></interface>"
+    assert "nope0" in start_error(one, "nodev", domain("nodev", nic))
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_a_port_that_is_taken_is_named_with_its_address_and_its_owner(one: Session, place: str) -> None:
+    ports = free_ports(26000)
+    port = {"first": ports.ssh, "middle": ports.first + 50, "last": ports.first + 99}[place]
+    with socket.create_server(("127.0.0.1", port)):
+        text = start_error(one, "taken", domain("taken", passt_nic(ports, one.base / "p.log")))
+    assert f"127.0.0.1:{port}" in text
+    assert "in use" in text
+    assert "python" in text or "pytest" in text
+
+
+def test_a_udp_port_that_is_taken_is_named(one: Session) -> None:
+    ports = free_ports(26000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("0.0.0.0", ports.udp))
+        text = start_error(one, "udp", domain("udp", passt_nic(ports, one.base / "p.log")))
+    assert str(ports.udp) in text
+    assert "in use" in text
+
+
+def test_kvm_where_it_does_not_work_is_refused_with_a_way_out(one: Session) -> None:
+    facts = one.virlet_json("doctor")
+    text = str(facts).lower()
+    assert "kvm" in text
+    xml = domain("fast").replace("type='qemu'", "type='kvm'", 1)
+    if "'kvm': {'ok': true" in text or "'ok': true, 'name': 'kvm'" in text:
+        return
+    message = define_error(one, xml)
+    if "error:" not in message:
+        message = one.virsh("start", "fast", check=False)
+        one.virsh("undefine", "fast")
+    assert "kvm" in message.lower()
+    assert "type='qemu'" in message
+
+
+def test_unknown_things_are_not_found_by_libvirts_code(one: Session) -> None:
+    assert "failed to get domain 'nobody'" in one.virsh("start", "nobody", check=False)
