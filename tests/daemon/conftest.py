@@ -6,16 +6,19 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+
 from virlet.daemon.compat import Compat
 from virlet.daemon.listener import Listener
 from virlet.daemon.server import Server
 from virlet.engine.api import DomainEvent, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.enums import DomainState, EventId, Lifecycle, ListDomainsFlags, StoppedDetail
 from virlet.errors import InvalidArg, NoDomain, OperationFailed, OperationInvalid
+from virlet.wire import remote
 from virlet.wire.link import ClientLink, Failed, Message, Reply
 from virlet.wire.procedure import AnyProcedure
 
@@ -257,7 +260,8 @@ class MemoryDriver:
         return data, offset + len(data), True
 
     async def close(self) -> None:
-        return None
+        for console in self.consoles:
+            console.guest.close()
 
 
 class RawClient:
@@ -309,26 +313,61 @@ class RawClient:
 URI = "qemu:///session"
 
 
+class Kit:
+    """For tests that need a server of their own in each of many examples."""
+
+    RawClient = RawClient
+    MemoryDriver = MemoryDriver
+    URI = URI
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @asynccontextmanager
+    async def serving(self, driver: MemoryDriver | None = None) -> AsyncIterator[tuple[Server, Path]]:
+        """A server, and where it listens."""
+        path = self.directory / "run" / "s"
+        server = Server(Compat(self.directory / "config", self.directory / "libvirt"))
+        server.drivers.add(URI, driver or MemoryDriver())
+        server.listen(Listener(path))
+        try:
+            yield server, path
+        finally:
+            await server.close()
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    return Kit(tmp_path_factory.mktemp("kit"))
+
+
 @pytest.fixture
 def driver() -> MemoryDriver:
     return MemoryDriver()
 
 
 @pytest.fixture
-async def server(tmp_path: Path, driver: MemoryDriver) -> AsyncIterator[Server]:
-    made = Server(Compat(tmp_path / "config", tmp_path / "libvirt"))
-    made.drivers.add(URI, driver)
-    made.listen(Listener(tmp_path / "run" / "s"))
-    yield made
-    await made.close()
+async def served(tmp_path: Path, driver: MemoryDriver) -> AsyncIterator[tuple[Server, Path]]:
+    async with Kit(tmp_path).serving(driver) as both:
+        yield both
 
 
 @pytest.fixture
-async def connect(server: Server, tmp_path: Path) -> AsyncIterator[Callable[[], RawClient]]:
+def server(served: tuple[Server, Path]) -> Server:
+    return served[0]
+
+
+@pytest.fixture
+def socket_path(served: tuple[Server, Path]) -> Path:
+    return served[1]
+
+
+@pytest.fixture
+async def connect(socket_path: Path) -> AsyncIterator[Callable[[], RawClient]]:
     made: list[RawClient] = []
 
     def client() -> RawClient:
-        made.append(RawClient(tmp_path / "run" / "s"))
+        made.append(RawClient(socket_path))
         return made[-1]
 
     yield client
@@ -338,10 +377,6 @@ async def connect(server: Server, tmp_path: Path) -> AsyncIterator[Callable[[], 
 
 @pytest.fixture
 async def client(connect: Callable[[], RawClient]) -> RawClient:
-    from virlet.wire import remote
-
     one = connect()
     await one.ask(remote.CONNECT_OPEN, URI, 0)
     return one
-
-

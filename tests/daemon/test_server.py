@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-from uuid import UUID
-
 import pytest
-from virlet.errors import NoDomain, NoSupport, OperationDenied, RpcError, VirletError
+
+from virlet.errors import NoDomain
 from virlet.wire import remote
 
 XML = "<domain><name>{name}</name></domain>"

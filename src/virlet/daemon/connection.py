@@ -22,6 +22,7 @@ from virlet.daemon.listener import Peer
 from virlet.daemon.session import Host, Session
 from virlet.daemon.streams import ConsoleStream
 from virlet.engine.api import Console
+from virlet.wire import qemu, remote, virlet
 from virlet.wire.link import Broken, Call, ServerEvent, ServerLink, StreamData, StreamHole, StreamId
 from virlet.wire.packet import FDS_MAX, PING
 from virlet.wire.procedure import AnyProcedure, StreamKind
@@ -44,6 +45,9 @@ PING_INTERVAL = 5.0
 PING_COUNT = 5
 """libvirtd's defaults."""
 
+PROGRAMS = frozenset((remote.PROGRAM.id, qemu.PROGRAM.id, virlet.PROGRAM.id))
+"""What we answer to; calls of theirs that have no handler are "not supported" rather than unknown."""
+
 _ANCILLARY = socket.CMSG_SPACE(FDS_MAX * array("i").itemsize)
 
 
@@ -53,6 +57,7 @@ class Connection:
     __slots__ = (
         "_closing",
         "_draining",
+        "_dropped",
         "_held",
         "_link",
         "_loop",
@@ -87,7 +92,7 @@ class Connection:
         self._table = table
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        self._link = ServerLink({procedure.program for procedure in table})
+        self._link = ServerLink(PROGRAMS)
         self._waiting: deque[ServerEvent] = deque()
         """Events that came while too many calls were held."""
         self._held = 0
@@ -101,6 +106,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._draining = False
+        self._dropped = False
         self._reading = True
         self._loop.add_reader(sock.fileno(), self._readable)
 
@@ -125,26 +131,40 @@ class Connection:
             self.send(answers)
         if self._link.unwanted:
             self._close_unwanted()
-        if self._waiting:
+        if len(events) == 1 and not self._waiting:
+            self._handle(events[0])
+            if self._held or self._unsent or self._closing:
+                self._throttle()
+        else:
             self._waiting.extend(events)
-            return
-        for index, event in enumerate(events):
-            if self._held >= REQUESTS:
-                self._waiting.extend(events[index:])
-                break
-            self._handle(event)
-        self._throttle()
+            self._pump()
 
     def _close_unwanted(self) -> None:
         for fd in self._link.unwanted:
             os.close(fd)
         self._link.unwanted.clear()
 
+    @property
+    def _full(self) -> bool:
+        """Whether this client has enough of ours for now: calls at work, or answers that it has not taken."""
+        return self._held >= REQUESTS or self._unsent_bytes > UNSENT_HIGH
+
+    def _pump(self) -> None:
+        """Begin what waits, as far as it may, and read exactly while more may come."""
+        if self._draining:
+            return  # the loop below is at work further up the stack
+        self._draining = True
+        try:
+            while self._waiting and not self._full:
+                self._handle(self._waiting.popleft())
+        finally:
+            self._draining = False
+        self._throttle()
+
     def _throttle(self) -> None:
-        """Read exactly while more may be held."""
         if self._sock.fileno() < 0:
             return
-        wanted = self._held < REQUESTS and not self._waiting and self._unsent_bytes <= UNSENT_HIGH and not self._closing
+        wanted = not (self._full or self._waiting or self._closing)
         if wanted is not self._reading:
             self._reading = wanted
             if wanted:
@@ -155,15 +175,7 @@ class Connection:
     def _done(self) -> None:
         """Something that was held is not any more."""
         self._held -= 1
-        if self._draining:
-            return  # the loop below is at work further up the stack
-        self._draining = True
-        try:
-            while self._waiting and self._held < REQUESTS:
-                self._handle(self._waiting.popleft())
-        finally:
-            self._draining = False
-        self._throttle()
+        self._pump()
 
     # Calls
 
@@ -259,13 +271,15 @@ class Connection:
         if self._unsent:
             self._queue(data)
             return
+        if self._dropped:
+            return
         try:
             sent = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             log.debug("%r: %s", self.peer, error)
-            self._loop.call_soon(self.close)
+            self._drop()
             return
         if sent < len(data):
             self._loop.add_writer(self._sock.fileno(), self._writable)
@@ -276,10 +290,16 @@ class Connection:
         self._unsent_bytes += len(data)
         if self._unsent_bytes > UNSENT_MAX:
             log.warning("%r does not take what it asked for: dropped", self.peer)
-            self._loop.call_soon(self.close)
+            self._drop()
         elif self._stall is None:
             self._stall = self._loop.call_later(STALLED, self._check_progress, self._progress)
-        self._throttle()
+
+    def _drop(self) -> None:
+        """Close soon, and send nothing more: not at once, for a handler may be at work further up the stack."""
+        self._dropped = True
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._loop.call_soon(self.close)
 
     def _check_progress(self, before: int) -> None:
         self._stall = None
@@ -308,7 +328,7 @@ class Connection:
             return
         if not self._unsent:
             self._drained()
-        self._throttle()
+        self._pump()
 
     def _drained(self) -> None:
         self._loop.remove_writer(self._sock.fileno())

@@ -1,0 +1,187 @@
+"""No client can hold up the daemon or make it grow: requests in flight, unread replies, silence, unread events."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from virlet.daemon import connection
+from virlet.daemon import server as server_module
+from virlet.enums import ErrorCode
+from virlet.errors import VirletError
+from virlet.wire import remote
+from virlet.wire.link import Reply
+from virlet.wire.packet import PING, PONG
+
+
+async def defined(client, name="a"):
+    return (await client.ask(remote.DOMAIN_DEFINE_XML, f"<domain><name>{name}</name></domain>"))[0]
+
+
+async def until(condition):
+    """Let the loop turn until *condition* holds; the test's own time limit ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110  the server has no event for it, and needs none
+        await asyncio.sleep(0.001)
+
+
+async def test_a_quick_call_overtakes_a_slow_one(client, driver):
+    dom = await defined(client)
+    driver.gate.clear()
+    slow = client.link.call(remote.DOMAIN_CREATE, (dom,))
+    quick = client.link.call(remote.CONNECT_GET_TYPE, None)
+    await client.say(slow.data + quick.data)
+    assert (await client.next()).serial == quick.serial
+    driver.gate.set()
+    assert (await client.next()).serial == slow.serial
+
+
+async def test_five_calls_are_held_and_the_rest_waits_unread(client, driver):
+    doms = [await defined(client, f"d{number}") for number in range(7)]
+    driver.gate.clear()
+    await client.say(b"".join(client.link.call(remote.DOMAIN_CREATE, (dom,)).data for dom in doms))
+    last = client.link.call(remote.CONNECT_GET_TYPE, None)
+    await client.say(last.data)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sum(guest.id >= 0 for guest in driver.guests.values()) == 0
+    assert client.events == []
+    driver.gate.set()
+    serials = [(await client.next()).serial for _ in range(8)]
+    assert sorted(serials) == list(range(last.serial - 7, last.serial + 1))
+
+
+async def test_a_ping_is_answered_while_a_call_waits(client, driver):
+    dom = await defined(client)
+    driver.gate.clear()
+    await client.say(client.link.call(remote.DOMAIN_CREATE, (dom,)).data + PING)
+    assert await client.hear() == PONG
+    driver.gate.set()
+    assert isinstance(await client.next(), Reply)
+
+
+async def test_pings_begin_after_feature_10_and_silence_is_the_end(connect, monkeypatch):
+    monkeypatch.setattr(connection, "PING_INTERVAL", 0.02)
+    monkeypatch.setattr(connection, "PING_COUNT", 3)
+    one = connect()
+    await one.ask(remote.CONNECT_SUPPORTS_FEATURE, 10)
+    heard = b""
+    while data := await one.hear():
+        heard += data
+    assert heard == PING * 3
+
+
+async def test_a_client_that_never_asked_is_never_pinged(client, monkeypatch):
+    monkeypatch.setattr(connection, "PING_INTERVAL", 0.01)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client.sock, 1), 0.1)
+
+
+async def test_a_pong_keeps_the_connection(connect, monkeypatch):
+    monkeypatch.setattr(connection, "PING_INTERVAL", 0.02)
+    monkeypatch.setattr(connection, "PING_COUNT", 1)
+    one = connect()
+    await one.ask(remote.CONNECT_SUPPORTS_FEATURE, 10)
+    for _ in range(5):
+        assert await one.hear() == PING
+        await one.say(PONG)
+    assert await one.ask(remote.AUTH_LIST) == ((0,),)
+
+
+async def test_a_client_that_reads_no_replies_stalls_itself_alone(client, driver, connect, server):
+    dom = await defined(client)
+    driver.guests[next(iter(driver.guests))].xml = "x" * 100_000
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    calls = b"".join(client.link.call(remote.DOMAIN_GET_XML_DESC, (dom, 0)).data for _ in range(500))
+    sending = asyncio.ensure_future(client.say(calls))
+    other = connect()
+    await other.ask(remote.CONNECT_OPEN, "", 0)
+    await until(lambda: any(one._unsent_bytes for one in server.connections))
+    for _ in range(50):
+        assert await other.ask(remote.CONNECT_GET_TYPE) == ("QEMU",)
+    (stalled,) = [one for one in server.connections if one._unsent_bytes]
+    assert stalled._unsent_bytes < connection.UNSENT_HIGH + 200_000
+    for _ in range(500):
+        assert len((await client.next()).value.xml) == 100_000
+    await sending
+
+
+async def test_a_client_that_takes_nothing_is_dropped(client, driver, monkeypatch, server):
+    monkeypatch.setattr(connection, "STALLED", 0.05)
+    dom = await defined(client)
+    driver.guests[next(iter(driver.guests))].xml = "x" * 3_000_000
+    await client.say(client.link.call(remote.DOMAIN_GET_XML_DESC, (dom, 0)).data)
+    await until(lambda: not server.connections)
+
+
+async def test_a_client_that_lets_events_pile_up_is_dropped(client, driver, monkeypatch, server):
+    monkeypatch.setattr(connection, "UNSENT_MAX", 100_000)
+    await client.ask(remote.CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 0, None)
+    await defined(client)
+    (one,) = driver.guests.values()
+    for _ in range(100_000):
+        driver.emit(one, 4, 0)
+        if next(iter(server.connections))._unsent_bytes > 100_000:
+            break
+    await until(lambda: not server.connections)
+
+
+async def test_more_clients_than_allowed_wait_at_the_door(connect, monkeypatch, server):
+    monkeypatch.setattr(server_module, "CLIENTS", 2)
+    first, second, third = connect(), connect(), connect()
+    await first.ask(remote.AUTH_LIST)
+    await second.ask(remote.AUTH_LIST)
+    waiting = asyncio.ensure_future(third.ask(remote.AUTH_LIST))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    first.close()
+    assert await waiting == ((0,),)
+
+
+async def test_many_clients_at_once(connect, server):
+    clients = [connect() for _ in range(400)]
+    for one in clients:
+        await one.ask(remote.CONNECT_OPEN, "", 0)
+    assert len(server.connections) == 400
+    for one in clients:
+        one.close()
+    await until(lambda: not server.connections)
+
+
+async def test_a_bug_in_a_driver_is_an_answer_and_a_traceback_in_the_log(client, caplog):
+    dom = await defined(client)
+    with pytest.raises(VirletError, match="bug in virletd: ZeroDivisionError in DOMAIN_RESET") as caught:
+        await client.ask(remote.DOMAIN_RESET, dom, 0)
+    assert caught.value.code == ErrorCode.INTERNAL_ERROR
+    assert "Traceback" in caplog.text
+    assert await client.ask(remote.CONNECT_GET_TYPE) == ("QEMU",)
+
+
+async def test_autodestroy_guests_end_with_their_connection(client, driver, connect):
+    dom = await defined(client)
+    other = connect()
+    await other.ask(remote.CONNECT_OPEN, "", 0)
+    await other.ask(remote.DOMAIN_CREATE_WITH_FLAGS, dom, 2)
+    await client.ask(remote.CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 0, None)
+    other.close()
+    said = await client.next()
+    assert said.value.msg[1:] == (5, 1)
+
+
+async def test_what_a_client_began_goes_on_when_it_vanishes(client, driver, server):
+    dom = await defined(client)
+    driver.gate.clear()
+    await client.say(client.link.call(remote.DOMAIN_CREATE, (dom,)).data)
+    await until(lambda: any(one.tasks for one in server.connections))
+    client.close()
+    await until(lambda: not server.connections)
+    driver.gate.set()
+    (guest,) = driver.guests.values()
+    await until(lambda: guest.id >= 0)
+
+
+async def test_every_number_is_big_endian_on_the_wire(client):
+    await client.say(client.link.call(remote.CONNECT_GET_LIB_VERSION, None).data)
+    assert struct.unpack(">Q", (await client.hear())[28:]) == (9_000_000,)
