@@ -1,4 +1,4 @@
-"""Which addresses a guest sees on an interface that names no backend: those of QEMU's user network, whoever carries it."""
+"""The addresses that a guest sees on an interface that names no backend: those of QEMU's user network, on each."""
 
 from __future__ import annotations
 

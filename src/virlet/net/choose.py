@@ -21,7 +21,10 @@ _BRIDGE = "use <interface type='user'> with <portForward>, which needs no bridge
 
 REFUSED: dict[InterfaceType, tuple[str, str]] = {
     InterfaceType.ETHERNET: ("a tap or macvtap device made by root is not supported yet", _USER),
-    InterfaceType.VHOSTUSER: ("vhost-user back ends are not supported yet", "use type='user' with <backend type='passt'/>"),
+    InterfaceType.VHOSTUSER: (
+        "vhost-user back ends are not supported yet",
+        "use type='user' with <backend type='passt'/>",
+    ),
     InterfaceType.SERVER: ("socket networks are not supported yet", _USER),
     InterfaceType.CLIENT: ("socket networks are not supported yet", _USER),
     InterfaceType.MCAST: ("socket networks are not supported yet", _USER),

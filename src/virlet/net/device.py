@@ -1,13 +1,13 @@
-"""The card that the guest sees: members of ``-device`` and ``device_add``, in libvirt's order, the same on every backend."""
+"""The card that the guest sees: ``-device`` and ``device_add``, in libvirt's order, the same on every backend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from virlet.model.address import PciAddress, UsbAddress
 from virlet.model.interface import Interface, InterfaceDriver, TeamingType, TxMode
 from virlet.net.base import Env
 from virlet.plan.base import JsonValue
+from virlet.plan.place import Member, given, place
 
 __all__ = ["card", "driver_of", "netdev_id"]
 
@@ -20,8 +20,6 @@ _TX = {TxMode.IOTHREAD: "bh", TxMode.TIMER: "timer"}
 _HOST = ("csum", "gso", "tso4", "tso6", "ecn", "ufo", "mrg_rxbuf")
 _HOST_PLAIN = ("csum", "gso", "mrg_rxbuf")
 _GUEST = ("csum", "tso4", "tso6", "ecn", "ufo")
-
-Member = tuple[str, JsonValue]
 
 
 def driver_of(model: str) -> str:
@@ -47,7 +45,7 @@ def card(nic: Interface, env: Env) -> dict[str, JsonValue]:
     boot = nic.boot.order if nic.boot is not None else env.boot_index
     if boot is not None:
         members["bootindex"] = boot
-    members.update(_place(nic, env))
+    members.update(place(nic.address, env.bus_ids))
     members.update(_rom(nic))
     if nic.acpi_index is not None:
         members["acpi-index"] = nic.acpi_index
@@ -55,7 +53,7 @@ def card(nic: Interface, env: Env) -> dict[str, JsonValue]:
 
 
 def _options(driver: InterfaceDriver) -> Iterator[Member]:
-    yield from _given(
+    yield from given(
         ("iommu_platform", driver.iommu),
         ("ats", driver.ats),
         ("packed", driver.packed),
@@ -65,36 +63,20 @@ def _options(driver: InterfaceDriver) -> Iterator[Member]:
         ("event_idx", driver.event_idx),
     )
     if driver.host is not None:
-        yield from _given(
+        yield from given(
             *((name if name in _HOST_PLAIN else f"host_{name}", getattr(driver.host, name)) for name in _HOST)
         )
     if driver.guest is not None:
-        yield from _given(*((f"guest_{name}", getattr(driver.guest, name)) for name in _GUEST))
+        yield from given(*((f"guest_{name}", getattr(driver.guest, name)) for name in _GUEST))
     if driver.queues is not None and driver.queues > 1:
         yield "mq", True
         yield "vectors", 2 * driver.queues + 2
-    yield from _given(
+    yield from given(
         ("rx_queue_size", driver.rx_queue_size or None),
         ("tx_queue_size", driver.tx_queue_size or None),
         ("rss", driver.rss),
         ("hash", driver.rss_hash_report),
     )
-
-
-def _given(*members: Member) -> Iterator[Member]:
-    return ((name, value) for name, value in members if value is not None)
-
-
-def _place(nic: Interface, env: Env) -> Iterator[Member]:
-    match nic.address:
-        case PciAddress() as pci:
-            bus = pci.bus or 0
-            yield "bus", env.bus_ids.get(bus, f"pci.{bus}")
-            yield "addr", f"0x{pci.slot or 0:x}" + (f".0x{pci.function:x}" if pci.function else "")
-        case UsbAddress() as usb:
-            yield "bus", "usb.0" if not usb.bus else f"usb{usb.bus}.0"
-            if usb.port is not None:
-                yield "port", usb.port
 
 
 def _rom(nic: Interface) -> Iterator[Member]:

@@ -1,4 +1,4 @@
-"""Arithmetic of forwarded ports: which host port reaches which guest port, and what passt is told.  Plain values only."""
+"""Arithmetic of forwarded ports: which host port reaches which guest port, what passt is told.  Plain values only."""
 
 from __future__ import annotations
 

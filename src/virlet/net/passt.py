@@ -1,7 +1,7 @@
 """passt(1) over ``-netdev stream``: what passt is told, and what QEMU is told about it.
 
-QEMU listens and passt is handed a connection to it, so a dead passt costs one dial and the guest's network address stays
-valid, daemon or no daemon.  passt opens no path of ours (distributions confine it): it stays in the foreground, gets its
+QEMU listens and passt is handed a connection to it, so a dead passt costs one dial and the socket's path stays valid,
+daemon or no daemon.  passt opens no path of ours (distributions confine it): it stays in the foreground, gets its
 connection by ``--fd`` and writes its messages to a standard error that we opened.
 """
 

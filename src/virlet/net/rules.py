@@ -23,21 +23,19 @@ def rule_of(forward: PortForward, path: str) -> Rule:
         address=None if forward.address is None else str(forward.address),
         device=forward.dev,
         spans=tuple(
-            Span(item.start, item.end, item.to, bool(item.exclude))
-            for item in forward.ranges
-            if item.start is not None
+            Span(item.start, item.end, item.to, bool(item.exclude)) for item in forward.ranges if item.start is not None
         ),
         path=path,
     )
 
 
 def privileged_ports(nic: Interface, path: str, lowest: int) -> Iterator[Problem]:
-    """Host ports below *lowest* (``net.ipv4.ip_unprivileged_port_start``), which the kernel keeps for root; one a rule."""
+    """Host ports below *lowest* (``net.ipv4.ip_unprivileged_port_start``), which are root's; one a rule."""
     for rule in rules_of(nic, path):
         low = next((forward for forward in flatten(rule) if forward.start < lowest), None)
         if low is not None:
             yield Problem(
                 low.path,
                 f"{low.proto} port {low.start} is below {lowest}, where only root may listen",
-                hint=f"use a port from {lowest} on, or let root run: sysctl net.ipv4.ip_unprivileged_port_start={low.start}",
+                hint=f"use {lowest} or more, or let root run: sysctl net.ipv4.ip_unprivileged_port_start={low.start}",
             )

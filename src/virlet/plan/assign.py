@@ -1,21 +1,30 @@
-"""What the XML leaves open, filled in: controllers and addresses at define time, aliases for the running guest."""
+"""What the XML leaves open, filled in: machine, implied devices and addresses at define time, aliases at start."""
 
 from __future__ import annotations
 
 from virlet.model.domain import Domain
+from virlet.plan.addresses import place_all
+from virlet.plan.aliases import name_all
+from virlet.plan.base import GuestDirs
+from virlet.plan.defaults import fill
 from virlet.plan.facts import QemuFacts
 
 __all__ = ["assign_aliases", "assign_defaults"]
 
 
 def assign_defaults(domain: Domain, qemu: QemuFacts) -> Domain:
-    """The definition with implied devices and every address; idempotent, and an address that is there stays.
+    """The definition with its versioned machine type, implied devices and every address.
 
-    Raises ConfigUnsupported when a bus has no free slot, XmlError when an address is used twice.
+    Idempotent, and an address that is there stays, so a definition that is read back and defined again is the same.
+    Raises XmlError when an address is used twice, InternalError when a bus is full, ConfigUnsupported when a USB device
+    has no controller.
     """
-    raise NotImplementedError
+    return place_all(fill(domain, qemu))
 
 
-def assign_aliases(domain: Domain) -> Domain:
-    """The live form of a definition: each device has its alias; those beginning with ``ua-`` are the user's."""
-    raise NotImplementedError
+def assign_aliases(domain: Domain, dirs: GuestDirs | None = None) -> Domain:
+    """The live form of a definition: every device has its alias; those beginning with ``ua-`` are the user's.
+
+    With *dirs*, a channel that leaves its socket to us says where it is.
+    """
+    return name_all(domain, dirs)

@@ -22,9 +22,9 @@ __all__ = [
     "Forward",
     "GuestDirs",
     "HelperPlan",
+    "Joined",
     "Json",
     "JsonValue",
-    "Joined",
     "LaunchPlan",
     "Listener",
     "LogFile",
@@ -78,7 +78,7 @@ class LogFile:
 FdSource: TypeAlias = Listener | Dial | PairEnd | LogFile
 """Anything a child can be handed as an open descriptor."""
 
-JsonValue: TypeAlias = "str | int | float | bool | None | FdSource | Mapping[str, JsonValue] | tuple[JsonValue, ...]"
+JsonValue: TypeAlias = "str | int | float | bool | FdSource | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"
 """JSON in which a descriptor may stand; it becomes the decimal number as a string, as QEMU's schema wants it."""
 
 

@@ -2,19 +2,237 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from virlet.enums import ErrorCode
 from virlet.errors import Problem
 from virlet.model.domain import Domain
-from virlet.net.choose import Registry
-from virlet.plan.facts import Facts
+from virlet.model.elements import DomainType
+from virlet.model.machine import BootDevice, CpuMode
+from virlet.net.base import Env
+from virlet.net.choose import Registry, choose
+from virlet.net.refuse import check_forwards_of_all, refuse, refuse_at_start
+from virlet.plan.board import board_of, bus_ids
+from virlet.plan.devices import check_devices
+from virlet.plan.facts import Facts, QemuFacts, Support
+from virlet.plan.unsupported import unsupported
 
-__all__ = ["check_define", "check_launch"]
+__all__ = ["check_define", "check_launch", "emulator_of"]
+
+_NOWHERE = Path("/nonexistent")
+
+
+def emulator_of(domain: Domain, facts: Facts) -> QemuFacts | None:
+    """The QEMU that the domain names, or the first one of its architecture."""
+    named = domain.devices.emulator
+    if named is not None:
+        return facts.qemu.get(named)
+    return facts.emulator(domain.os.arch or facts.host.arch)
 
 
 def check_define(domain: Domain, registry: Registry) -> list[Problem]:
-    """What is wrong with *domain* on any host; asked when it is defined."""
-    raise NotImplementedError
+    """What is wrong with *domain* on any host; asked when it is defined, after the defaults were filled in."""
+    problems: list[Problem] = []
+    nics = [(nic, f"devices/interface[{n}]") for n, nic in enumerate(domain.devices.interfaces, 1)]
+    for nic, path in nics:
+        problems += refuse(nic, path)
+    if not problems:
+        problems += check_forwards_of_all(nics)
+    for check in _DEFINE:
+        problems += check(domain)
+    return problems
 
 
 def check_launch(domain: Domain, facts: Facts, registry: Registry) -> list[Problem]:
     """What keeps *domain* from starting on this host, those of :func:`check_define` included."""
-    raise NotImplementedError
+    problems = check_define(domain, registry)
+    problems += unsupported(domain)
+    qemu = emulator_of(domain, facts)
+    if qemu is None:
+        return [*problems, _no_emulator(domain, facts)]
+    problems += _machine(domain, qemu)
+    problems += _accelerator(domain, facts, qemu)
+    problems += _cpu(domain, facts, qemu)
+    problems += check_devices(domain, qemu)
+    problems += _interfaces(domain, facts, qemu, registry)
+    return problems
+
+
+def _no_emulator(domain: Domain, facts: Facts) -> Problem:
+    named = domain.devices.emulator
+    if named is not None:
+        known = ", ".join(sorted(facts.qemu)) or None
+        hint = f"this host has {known}" if known else "install a package such as 'qemu-system-x86'"
+        return Problem("devices/emulator", f"Cannot find a usable QEMU at '{named}'", hint=hint)
+    arch = domain.os.arch or facts.host.arch
+    return Problem(
+        "os/type/@arch",
+        f"there is no QEMU for architecture '{arch}' on this host",
+        hint="install a package such as 'qemu-system-x86' or 'qemu-system-arm'",
+    )
+
+
+def _machine(domain: Domain, qemu: QemuFacts) -> Iterator[Problem]:
+    if domain.os.arch is not None and domain.os.arch != qemu.arch:
+        yield Problem(
+            "os/type/@arch",
+            f"Emulator '{qemu.path}' does not support arch '{domain.os.arch}'",
+            hint=f"it is for {qemu.arch}",
+        )
+        return
+    machine = domain.os.machine
+    if machine is None:
+        return
+    board = qemu.machine(machine)
+    if board is None:
+        yield Problem(
+            "os/type/@machine",
+            f"Emulator '{qemu.path}' does not support machine type '{machine}'",
+            hint=f"the newest of its kind here is {_alike(machine, qemu)}",
+        )
+        return
+    if domain.vcpus > board.max_cpus:
+        yield Problem("vcpu", f"Maximum CPUs greater than specified machine type limit {board.max_cpus}")
+    if board_of(domain) is None and machine not in ("none",):
+        yield Problem(
+            "os/type/@machine",
+            f"virlet does not know where devices go on machine type '{machine}'",
+            hint="use 'q35' or 'pc' on x86, 'virt' elsewhere",
+        )
+
+
+def _alike(machine: str, qemu: QemuFacts) -> str:
+    for alias in ("q35", "virt", "pc"):
+        board = qemu.machine(alias)
+        if board is not None and (alias in machine or alias == "pc"):
+            return f"'{board.name}'"
+    return "unknown"
+
+
+def _accelerator(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Problem]:
+    if domain.type is not DomainType.KVM:
+        if "tcg" not in qemu.accels:
+            yield Problem("@type", f"Emulator '{qemu.path}' does not support virt type 'qemu'", hint="use type='kvm'")
+        return
+    support = facts.host.kvm
+    if "kvm" not in qemu.accels or qemu.arch != facts.host.arch:
+        support = Support(False, f"'{qemu.path}' cannot use it")
+    if not support:
+        slower = "use <domain type='qemu'>, which needs no KVM and is slower"
+        hint = f"{support.hint}; or {slower}" if support.hint else slower
+        yield Problem("@type", f"KVM does not work here: {support.reason}", hint=hint)
+
+
+def _cpu(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Problem]:
+    cpu = domain.cpu
+    if cpu is None:
+        return
+    topology = cpu.topology
+    if topology is not None:
+        total = topology.sockets * (topology.dies or 1) * (topology.clusters or 1) * topology.cores * topology.threads
+        if total != domain.vcpus:
+            yield Problem("cpu/topology", f"CPU topology doesn't match maximum vcpu count: {total} and {domain.vcpus}")
+    if cpu.mode not in (None, CpuMode.CUSTOM):
+        if cpu.mode is CpuMode.HOST_PASSTHROUGH and domain.type is not DomainType.KVM:
+            yield Problem(
+                "cpu/@mode",
+                "CPU mode 'host-passthrough' is only supported with KVM",
+                hint="use <cpu mode='maximum'/>",
+            )
+        return
+    name = cpu.model.name if cpu.model is not None else None
+    if name is None or not qemu.cpus:
+        return
+    model = qemu.cpus.get(name)
+    if model is None:
+        yield Problem("cpu/model", f"CPU model '{name}' is unknown to {qemu.path}", hint=f"see {qemu.path} -cpu help")
+
+
+def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registry) -> Iterator[Problem]:
+    buses = bus_ids(domain)
+    for number, nic in enumerate(domain.devices.interfaces, 1):
+        path = f"devices/interface[{number}]"
+        yield from refuse_at_start(nic, path)
+        env = Env(facts, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses)
+        yield from choose(nic, env, registry).problems
+
+
+def _vcpus(domain: Domain) -> Iterator[Problem]:
+    if domain.vcpus < 1:
+        yield Problem("vcpu", "Missing or invalid number of maximum vCPUs", code=ErrorCode.XML_ERROR)
+    if not 1 <= domain.vcpus_at_start <= max(1, domain.vcpus):
+        yield Problem(
+            "vcpu/@current",
+            f"maxvcpus must not be less than current vcpus ({domain.vcpus} < {domain.vcpus_at_start})",
+            code=ErrorCode.XML_ERROR,
+        )
+    if domain.memory < 1:
+        yield Problem("memory", "Memory size must be greater than zero", code=ErrorCode.XML_ERROR)
+
+
+def _boot_orders(domain: Domain) -> Iterator[Problem]:
+    devices = domain.devices
+    places = [(disk.boot, f"devices/disk[{n}]/boot") for n, disk in enumerate(devices.disks, 1)]
+    places += [(nic.boot, f"devices/interface[{n}]/boot") for n, nic in enumerate(devices.interfaces, 1)]
+    seen: set[int] = set()
+    for boot, path in places:
+        if boot is None:
+            continue
+        if boot.order in seen:
+            yield Problem(f"{path}/@order", f"boot order '{boot.order}' used for more than one device")
+        seen.add(boot.order)
+        if domain.os.boot and domain.os.boot != (BootDevice.HD,):
+            yield Problem(path, "per-device boot elements cannot be used together with os/boot elements")
+
+
+def _targets(domain: Domain) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for number, disk in enumerate(domain.devices.disks, 1):
+        path = f"devices/disk[{number}]/target/@dev"
+        if disk.target is None:
+            yield Problem(path, "missing target dev for disk", code=ErrorCode.XML_ERROR)
+        elif disk.target in seen:
+            yield Problem(path, f"target '{disk.target}' duplicated for disk sources '{disk.path}'")
+        else:
+            seen.add(disk.target)
+
+
+def _aliases(domain: Domain) -> Iterator[Problem]:
+    devices = domain.devices
+    names: dict[str, list[str | None]] = {
+        "disk": [item.alias for item in devices.disks],
+        "controller": [item.alias for item in devices.controllers],
+        "interface": [item.alias for item in devices.interfaces],
+        "serial": [item.alias for item in devices.serials],
+        "channel": [item.alias for item in devices.channels],
+        "input": [item.alias for item in devices.inputs],
+        "video": [item.alias for item in devices.videos],
+        "rng": [item.alias for item in devices.rngs],
+    }
+    seen: set[str] = set()
+    for tag, aliases in names.items():
+        for number, alias in enumerate(aliases, 1):
+            # The chip set's controllers of the same kind may share a name; the user's own may not.
+            if alias is None or not alias.startswith("ua-"):
+                continue
+            if alias in seen:
+                yield Problem(f"devices/{tag}[{number}]/alias", f"non unique alias detected: {alias}")
+            seen.add(alias)
+
+
+def _acpi_indexes(domain: Domain) -> Iterator[Problem]:
+    seen: set[int] = set()
+    for number, nic in enumerate(domain.devices.interfaces, 1):
+        if nic.acpi_index is not None and nic.acpi_index in seen:
+            yield Problem(f"devices/interface[{number}]/acpi/@index", f"acpi index '{nic.acpi_index}' is used twice")
+        seen |= set() if nic.acpi_index is None else {nic.acpi_index}
+
+
+_DEFINE: tuple[Callable[[Domain], Iterator[Problem]], ...] = (
+    _vcpus,
+    _boot_orders,
+    _targets,
+    _aliases,
+    _acpi_indexes,
+)

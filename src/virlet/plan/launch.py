@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from virlet.model.domain import Domain
-from virlet.net.choose import Registry
-from virlet.plan.base import GuestDirs, LaunchPlan
-from virlet.plan.facts import Facts
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
-__all__ = ["plan_launch"]
+from virlet.errors import BadConfig
+from virlet.model.domain import Domain
+from virlet.model.graphics import GraphicsType
+from virlet.net.base import Env
+from virlet.net.choose import Registry, choose
+from virlet.plan.base import (
+    GuestDirs,
+    Joined,
+    Json,
+    LaunchPlan,
+    Listener,
+    LogFile,
+    NetPlan,
+    QmpCommand,
+    Word,
+    sources_of,
+)
+from virlet.plan.board import bus_ids
+from virlet.plan.boot import boot_order
+from virlet.plan.chardevs import character_devices
+from virlet.plan.check import check_launch, emulator_of
+from virlet.plan.computer import clock, front, kernel, power
+from virlet.plan.controllers import controllers
+from virlet.plan.disks import disks
+from virlet.plan.displays import audio, displays, videos, vnc_autoport
+from virlet.plan.facts import Facts
+from virlet.plan.peripherals import balloon, inputs, panics, rngs, watchdogs
+from virlet.plan.words import Piece, Scene, join
+
+__all__ = ["plan_launch", "plan_nets"]
+
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registry) -> LaunchPlan:
@@ -15,4 +45,122 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
 
     Raises :class:`virlet.errors.BadConfig` with every problem that :func:`virlet.plan.check.check_launch` finds.
     """
-    raise NotImplementedError
+    problems = check_launch(domain, facts, registry)
+    qemu = emulator_of(domain, facts)
+    if problems or qemu is None:
+        raise BadConfig(problems)
+    scene = Scene(domain, facts, qemu, dirs, bus_ids(domain), boot_order(domain))
+    nets = plan_nets(scene, registry)
+    monitor = Listener(dirs.runtime / "monitor.sock")
+    whole = join(_pieces(scene, nets, monitor))
+    argv: tuple[Word, ...] = (qemu.path, *whole.words, *_own_words(domain))
+    return LaunchPlan(
+        name=domain.name,
+        uuid=str(domain.uuid),
+        emulator=Path(qemu.path),
+        argv=argv,
+        env=_environment(domain),
+        fds=sources_of(argv),
+        monitor=monitor,
+        nets=nets,
+        before_cont=(*whole.before_cont, *_links(nets)),
+        directories=(dirs.runtime, dirs.logs),
+        leaves=(monitor.path, *_sockets(nets), *whole.leaves),
+        log=LogFile(dirs.logs / "qemu.log"),
+        tainted=_taints(domain),
+        files_needed=whole.files,
+        vnc_autoport=vnc_autoport(scene),
+        ptys=whole.ptys,
+    )
+
+
+def plan_nets(scene: Scene, registry: Registry) -> tuple[NetPlan, ...]:
+    """One plan for each interface, by the best backend that can carry it."""
+    plans = []
+    for number, nic in enumerate(scene.domain.devices.interfaces, 1):
+        env = Env(
+            facts=scene.facts,
+            qemu=scene.qemu,
+            runtime=scene.dirs.runtime,
+            logs=scene.dirs.logs,
+            path=f"devices/interface[{number}]",
+            shared_memory=scene.domain.shares_memory,
+            bus_ids=scene.bus_ids,
+            boot_index=scene.boot.get(nic.alias or ""),
+        )
+        choice = choose(nic, env, registry)
+        if choice.backend is None:
+            raise BadConfig(choice.problems)
+        plans.append(replace(choice.backend.plan(nic, env), why=choice.why))
+    return tuple(plans)
+
+
+def _pieces(scene: Scene, nets: Iterable[NetPlan], monitor: Listener) -> Iterator[Piece]:
+    yield front(scene)
+    yield _nobody_looks(scene)
+    yield Piece(("-no-user-config", "-nodefaults"))
+    yield _monitor(scene, monitor)
+    yield clock(scene)
+    yield power(scene)
+    yield kernel(scene)
+    yield controllers(scene)
+    yield from disks(scene)
+    for net in nets:
+        yield Piece(("-netdev", Json(net.netdev), "-device", Json(net.device)))
+    yield from character_devices(scene)
+    yield from inputs(scene)
+    yield audio(scene)
+    yield from displays(scene)
+    yield from videos(scene)
+    yield from watchdogs(scene)
+    yield balloon(scene)
+    yield from rngs(scene)
+    if scene.qemu.sandbox:
+        yield Piece(("-sandbox", _SANDBOX))
+    yield from panics(scene)
+    yield Piece(("-msg", "timestamp=on"))
+
+
+def _nobody_looks(scene: Scene) -> Piece:
+    shown = any(display.type is GraphicsType.VNC for display in scene.domain.devices.graphics)
+    return Piece() if shown else Piece(("-display", "none"))
+
+
+def _monitor(scene: Scene, monitor: Listener) -> Piece:
+    chardev = Joined(("socket,id=charmonitor,fd=", monitor, ",server=on,wait=off"))
+    if scene.qemu.monitor_object:
+        front: tuple[Word, ...] = (
+            "-object",
+            Json({"qom-type": "monitor-qmp", "id": "monitor", "chardev": "charmonitor"}),
+        )
+    else:
+        front = ("-mon", "chardev=charmonitor,id=monitor,mode=control")
+    return Piece(("-chardev", chardev, *front))
+
+
+def _sockets(nets: Iterable[NetPlan]) -> Iterator[Path]:
+    for net in nets:
+        yield from (source.path for source in net.fds if isinstance(source, Listener))
+        if net.helper is not None:
+            yield from net.helper.leaves
+
+
+def _own_words(domain: Domain) -> tuple[str, ...]:
+    own = domain.qemu_commandline
+    return () if own is None else tuple(arg.value for arg in own.args)
+
+
+def _environment(domain: Domain) -> Mapping[str, str]:
+    """Added to what the engine passes on; the user's own variables win."""
+    own = domain.qemu_commandline
+    return {} if own is None else {env.name: env.value or "" for env in own.envs}
+
+
+def _taints(domain: Domain) -> tuple[str, ...]:
+    own = domain.qemu_commandline
+    return ("custom-argv",) if own is not None and (own.args or own.envs) else ()
+
+
+def _links(nets: Iterable[NetPlan]) -> tuple[QmpCommand, ...]:
+    """Cables that are out when the guest starts."""
+    return tuple(QmpCommand("set_link", {"name": net.alias, "up": False}) for net in nets if not net.link_up)

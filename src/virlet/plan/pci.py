@@ -1,8 +1,8 @@
 """Where PCI devices go: free slots, root ports and bridges as libvirt lays them out.  Plain values only.
 
-On q35 (and other PCI Express boards) a device sits alone behind its own root port, which is what makes it possible to
-unplug it; conventional PCI devices share a bridge; one root port more than needed is kept for hotplug.  On pc everything
-sits on bus 0.  The order in which devices ask decides, so the same definition always gets the same addresses.
+On q35 (and other PCI Express boards) a device sits alone behind its own root port, so that it can be unplugged;
+conventional PCI devices share a bridge; one root port more than needed is kept for hotplug.  On pc everything sits on
+bus 0.  The order in which devices ask decides, so the same definition always gets the same addresses.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _refuse_doubles(places: Iterable[Place]) -> None:
         seen.add(place)
 
 
-def _enough(board: Board, buses: Sequence[Bus], named: Sequence[Place], wants: Sequence[Want]) -> tuple[list[Bus], bool]:
+def _enough(
+    board: Board, buses: Sequence[Bus], named: Sequence[Place], wants: Sequence[Want]
+) -> tuple[list[Bus], bool]:
     """The controllers needed for *wants* and for the buses that *named* presumes, without places; did any come new?"""
     root = BridgeKind.PCIE_ROOT if board.express else BridgeKind.PCI_ROOT
     known = {bus.index: bus for bus in buses}

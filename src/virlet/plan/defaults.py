@@ -1,0 +1,332 @@
+"""What a definition leaves open and a libvirt client expects to read back: machine, CPU, actions, implied devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from virlet.model.chardev import Console, ConsoleTarget, Serial, SerialTarget
+from virlet.model.controller import Controller, ControllerType
+from virlet.model.disk import Disk, DiskBus, DiskDevice, DiskDriver
+from virlet.model.elements import Devices, Domain, DomainType, Placement
+from virlet.model.graphics import Audio, Graphics, GraphicsListen, GraphicsType, ListenType, Video, VideoModel
+from virlet.model.interface import Interface
+from virlet.model.machine import (
+    BootDevice,
+    Clock,
+    ClockOffset,
+    Cpu,
+    CpuMode,
+    CpuModelName,
+    CrashAction,
+    PowerAction,
+)
+from virlet.model.peripherals import Input, InputBus, InputType, MemBalloon, Watchdog, WatchdogAction
+from virlet.plan.board import board_of, is_x86
+from virlet.plan.drives import drive_of
+from virlet.plan.facts import QemuFacts
+from virlet.plan.pci import Board
+
+__all__ = ["fill"]
+
+_BUS_OF_NAME = {"vd": DiskBus.VIRTIO, "hd": DiskBus.IDE, "sd": DiskBus.SCSI, "fd": DiskBus.FDC, "xvd": DiskBus.XEN}
+_DEFAULT_USB = {Board.PC: "piix3-uhci", Board.Q35: "qemu-xhci", Board.VIRT: "qemu-xhci"}
+_VIDEO_MEMORY = {"vga": 16_384, "cirrus": 16_384, "bochs": 16_384, "qxl": 65_536}
+
+
+def fill(domain: Domain, qemu: QemuFacts) -> Domain:
+    """*domain* with everything but addresses; idempotent."""
+    domain = _machine(domain, qemu)
+    domain = _cpu(domain, qemu)
+    domain = _actions(domain)
+    devices = domain.devices
+    for step in _STEPS:
+        devices = step(devices, domain, qemu)
+    return replace(domain, devices=devices)
+
+
+def _machine(domain: Domain, qemu: QemuFacts) -> Domain:
+    """The versioned machine type is written down, so that the guest keeps its board when QEMU is upgraded."""
+    named = domain.os.machine
+    machine = qemu.default_machine if named is None else qemu.machine(named)
+    os = replace(
+        domain.os,
+        arch=domain.os.arch or qemu.arch,
+        machine=named if machine is None else machine.name,
+        boot=domain.os.boot or _boot(domain.devices),
+    )
+    return replace(domain, os=os)
+
+
+def _boot(devices: Devices) -> tuple[BootDevice, ...]:
+    own = [disk.boot for disk in devices.disks] + [nic.boot for nic in devices.interfaces]
+    return () if any(boot is not None for boot in own) else (BootDevice.HD,)
+
+
+def _cpu(domain: Domain, qemu: QemuFacts) -> Domain:
+    cpu = domain.cpu
+    check = "none" if domain.type is DomainType.QEMU else "partial"
+    if cpu is None or (cpu.mode is None and cpu.model is None):
+        machine = qemu.machine(domain.os.machine or "")
+        if machine is None or machine.default_cpu is None or not is_x86(domain):
+            return domain
+        model = machine.default_cpu.removesuffix(f"-{qemu.arch}-cpu")
+        cpu = replace(cpu or Cpu(), mode=CpuMode.CUSTOM, model=CpuModelName(fallback="forbid", name=model))
+        check = "none"
+    if cpu.mode is None:
+        cpu = replace(cpu, mode=CpuMode.CUSTOM)
+    if cpu.mode is CpuMode.CUSTOM:
+        model_name = cpu.model and replace(cpu.model, fallback=cpu.model.fallback or "allow")
+        cpu = replace(cpu, match=cpu.match or "exact", check=cpu.check or check, model=model_name)
+    elif cpu.check is None:
+        cpu = replace(cpu, check="partial" if cpu.mode is CpuMode.HOST_MODEL else "none")
+    return replace(domain, cpu=cpu)
+
+
+def _actions(domain: Domain) -> Domain:
+    return replace(
+        domain,
+        current_memory=domain.memory if domain.current_memory is None else domain.current_memory,
+        vcpu_placement=domain.vcpu_placement or Placement.STATIC,
+        clock=domain.clock or Clock(offset=ClockOffset.UTC),
+        on_poweroff=domain.on_poweroff or PowerAction.DESTROY,
+        on_reboot=domain.on_reboot or PowerAction.RESTART,
+        on_crash=domain.on_crash or CrashAction.DESTROY,
+    )
+
+
+def _emulator(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    return replace(devices, emulator=devices.emulator or qemu.path)
+
+
+def _disks(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    return replace(devices, disks=tuple(map(_disk, devices.disks)))
+
+
+def _disk(disk: Disk) -> Disk:
+    driver = disk.driver or DiskDriver()
+    return replace(
+        disk,
+        bus=disk.bus or _bus(disk),
+        readonly=disk.readonly or disk.device is DiskDevice.CDROM,
+        driver=replace(driver, name=driver.name or "qemu", type=driver.type or "raw"),
+    )
+
+
+def _bus(disk: Disk) -> DiskBus:
+    if disk.device is DiskDevice.FLOPPY:
+        return DiskBus.FDC
+    for prefix, bus in _BUS_OF_NAME.items():
+        if (disk.target or "").startswith(prefix):
+            return bus
+    return DiskBus.IDE
+
+
+def _interfaces(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    def filled(nic: Interface) -> Interface:
+        return nic if nic.model else replace(nic, model="rtl8139" if is_x86(domain) else "virtio")
+
+    return replace(devices, interfaces=tuple(map(filled, devices.interfaces)))
+
+
+def _serials(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    """The first console is the first serial port under another name; either one brings the other."""
+    serials, consoles = devices.serials, devices.consoles
+    if consoles and not serials and _is_serial(consoles[0]):
+        first = consoles[0]
+        serials = (Serial(type=first.type, sources=first.sources, protocol=first.protocol, log=first.log),)
+    kind = "isa-serial" if is_x86(domain) else "system-serial"
+    serials = tuple(_serial(serial, n, kind) for n, serial in enumerate(serials))
+    if serials:
+        others = consoles[1:] if consoles and _is_serial(consoles[0]) else consoles
+        consoles = (_twin(serials[0]), *others)
+    numbered = tuple(_console(console, n) for n, console in enumerate(consoles))
+    return replace(devices, serials=serials, consoles=numbered)
+
+
+def _is_serial(console: Console) -> bool:
+    return console.target is None or console.target.type in (None, "serial")
+
+
+def _serial(serial: Serial, number: int, kind: str) -> Serial:
+    target = serial.target or SerialTarget()
+    if target.type is None:
+        target = replace(target, type=kind)
+    if target.model is None:
+        target = replace(target, model="pl011" if target.type == "system-serial" else target.type)
+    return replace(serial, target=replace(target, port=number if target.port is None else target.port))
+
+
+def _twin(serial: Serial) -> Console:
+    return Console(
+        type=serial.type,
+        tty=serial.tty,
+        sources=serial.sources,
+        protocol=serial.protocol,
+        log=serial.log,
+        target=ConsoleTarget(type="serial", port=0),
+        alias=serial.alias,
+    )
+
+
+def _console(console: Console, number: int) -> Console:
+    target = console.target or ConsoleTarget(type="serial")
+    return replace(console, target=replace(target, port=number if target.port is None else target.port))
+
+
+def _inputs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    inputs = tuple(item if item.bus else replace(item, bus=_input_bus(item)) for item in devices.inputs)
+    if is_x86(domain):
+        for kind in (InputType.MOUSE, InputType.KEYBOARD):
+            if not any(item.type is kind and item.bus is InputBus.PS2 for item in inputs):
+                inputs = (*inputs, Input(type=kind, bus=InputBus.PS2))
+    return replace(devices, inputs=inputs)
+
+
+def _input_bus(item: Input) -> InputBus:
+    if item.type in (InputType.MOUSE, InputType.KEYBOARD):
+        return InputBus.PS2
+    return InputBus.NONE if item.type is InputType.EVDEV else InputBus.USB
+
+
+def _displays(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    videos = devices.videos
+    if devices.graphics and not videos:
+        videos = (Video(),)
+    videos = tuple(_video(video, n == 0, domain, qemu) for n, video in enumerate(videos))
+    audios = devices.audios or (Audio(id=1, type="none"),)
+    return replace(devices, videos=videos, audios=audios, graphics=tuple(map(_graphics, devices.graphics)))
+
+
+def _video(video: Video, first: bool, domain: Domain, qemu: QemuFacts) -> Video:
+    model = video.model
+    if model is None:
+        x86 = "cirrus" if qemu.has_device("cirrus-vga") else "vga"
+        model = VideoModel(type=x86 if is_x86(domain) else "virtio")
+    if model.type == "none":
+        return replace(video, model=model)
+    if model.type == "qxl":
+        model = replace(model, ram=model.ram or 65_536, vgamem=model.vgamem or 16_384)
+    return replace(
+        video,
+        model=replace(
+            model,
+            vram=model.vram or _VIDEO_MEMORY.get(model.type),
+            heads=model.heads or 1,
+            primary=True if first and model.primary is None else model.primary,
+        ),
+    )
+
+
+def _graphics(display: Graphics) -> Graphics:
+    if display.type is not GraphicsType.VNC:
+        return display
+    if display.socket and not display.listens:
+        display = replace(display, listens=(GraphicsListen(type=ListenType.SOCKET, socket=display.socket),))
+    if not display.listens:
+        address = display.listen or "127.0.0.1"
+        display = replace(display, listens=(GraphicsListen(type=ListenType.ADDRESS, address=address),))
+    first = display.listens[0]
+    if first.type is not ListenType.ADDRESS:
+        return display
+    if first.address is None:
+        first = replace(first, address=display.listen or "127.0.0.1")
+        display = replace(display, listens=(first, *display.listens[1:]))
+    display = replace(display, listen=first.address)
+    if display.port in (None, 0, -1):
+        return replace(display, port=-1, autoport=True)
+    return display if display.autoport is not None else replace(display, autoport=False)
+
+
+def _watchdogs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    watchdogs = tuple(replace(item, action=item.action or WatchdogAction.RESET) for item in devices.watchdogs)
+    if board_of(domain) is Board.Q35 and not any(item.model == "itco" for item in watchdogs):
+        # The chip set has it whether or not the XML says so.
+        action = watchdogs[0].action if watchdogs else WatchdogAction.RESET
+        watchdogs = (*watchdogs, Watchdog(model="itco", action=action))
+    return replace(devices, watchdogs=watchdogs)
+
+
+def _balloon(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    if devices.memballoon is not None:
+        return devices
+    model = "none" if board_of(domain) is None else "virtio"
+    return replace(devices, memballoon=MemBalloon(model=model))
+
+
+def _controllers(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+    """Numbers for those given, then those that the board or a device implies, in libvirt's order."""
+    board = board_of(domain)
+    found = _numbered(devices.controllers)
+    if board is None:
+        return replace(devices, controllers=found)
+    found = tuple(_modelled(item, board, qemu) for item in found)
+    wanted: list[tuple[ControllerType, int]] = [(ControllerType.USB, 0)]
+    if board is Board.Q35:
+        wanted.append((ControllerType.SATA, 0))
+    wanted.append((ControllerType.PCI, 0))
+    wanted += _implied(devices)
+    have = {(item.type, item.index) for item in found}
+    for kind, index in wanted:
+        if (kind, index) not in have:
+            have.add((kind, index))
+            found = (*found, _modelled(Controller(type=kind, index=index), board, qemu))
+    return replace(devices, controllers=found)
+
+
+def _numbered(controllers: tuple[Controller, ...]) -> tuple[Controller, ...]:
+    used = {(item.type, item.index) for item in controllers if item.index is not None}
+    out = []
+    for item in controllers:
+        if item.index is None:
+            index = next(n for n in range(len(used) + 1) if (item.type, n) not in used)
+            used.add((item.type, index))
+            item = replace(item, index=index)
+        out.append(item)
+    return tuple(out)
+
+
+def _modelled(item: Controller, board: Board, qemu: QemuFacts) -> Controller:
+    if item.type is ControllerType.USB and item.model is None:
+        return replace(item, model=_DEFAULT_USB[board])
+    if item.type is ControllerType.SCSI and item.model in (None, "auto"):
+        lsi = board is not Board.VIRT and qemu.has_device("lsi53c895a")
+        return replace(item, model="lsilogic" if lsi else "virtio-scsi")
+    if item.type is ControllerType.PCI and item.index == 0 and item.model is None:
+        return replace(item, model="pcie-root" if board.express else "pci-root")
+    return item
+
+
+_DRIVE_CONTROLLER = {
+    DiskBus.IDE: ControllerType.IDE,
+    DiskBus.SATA: ControllerType.SATA,
+    DiskBus.SCSI: ControllerType.SCSI,
+    DiskBus.FDC: ControllerType.FDC,
+}
+
+
+def _implied(devices: Devices) -> list[tuple[ControllerType, int]]:
+    """Controllers that disks, channels and consoles need."""
+    found: list[tuple[ControllerType, int]] = []
+    for disk in devices.disks:
+        kind = None if disk.bus is None else _DRIVE_CONTROLLER.get(disk.bus)
+        drive = drive_of(disk)
+        if kind is not None and drive is not None:
+            found += [(kind, n) for n in range((drive.controller or 0) + 1)]
+    virtio = [console for console in devices.consoles if console.target and console.target.type == "virtio"]
+    if virtio or any(channel.target_type == "virtio" for channel in devices.channels):
+        found.append((ControllerType.VIRTIO_SERIAL, 0))
+    return found
+
+
+_STEPS: tuple[Callable[[Devices, Domain, QemuFacts], Devices], ...] = (
+    _emulator,
+    _disks,
+    _interfaces,
+    _serials,
+    _inputs,
+    _displays,
+    _watchdogs,
+    _balloon,
+    _controllers,
+)
