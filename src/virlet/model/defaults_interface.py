@@ -1,0 +1,134 @@
+"""What libvirt adds to an ``<interface>`` when it is defined, and what it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from virlet.model.fresh import Fresh
+from virlet.model.interface import (
+    AUTO_TARGETS,
+    BackendType,
+    Bandwidth,
+    Family,
+    Interface,
+    InterfaceBackend,
+    InterfaceDriver,
+    InterfaceIp,
+    InterfaceSource,
+    InterfaceType,
+)
+
+__all__ = ["VIRTIO_MODELS", "settle_interface"]
+
+VIRTIO_MODELS = frozenset({"virtio", "virtio-transitional", "virtio-non-transitional"})
+_KNOWN_MODELS = {
+    name.lower(): name
+    for name in (
+        "netfront", "rtl8139", *VIRTIO_MODELS, "e1000", "e1000e", "igb", "virtio-net-pci", "spapr-vlan", "lan9118",
+        "smc91c111", "vlance", "vmxnet", "vmxnet2", "vmxnet3", "Am79C970A", "Am79C973", "82540EM", "82545EM", "82543GC",
+        "usb-net",
+    )
+}  # fmt: skip
+_NO_MAC = "00:00:00:00:00:00"
+
+
+def settle_interface(nic: Interface, fresh: Fresh, *, live: bool = False) -> Interface:
+    """*nic* as libvirt keeps it; with *live* names made at start are kept.
+
+    A MAC address is made where there is none; ``upstream`` becomes the source's device; attributes that mean nothing
+    for the type or the model go, as they go in libvirt, so that they cannot take effect when the type changes later.
+    """
+    changes: dict[str, object] = {}
+    if nic.mac is None or nic.mac == _NO_MAC:
+        changes["mac"] = fresh.mac()
+    if nic.model is None:
+        modern = nic.type in (InterfaceType.VHOSTUSER, InterfaceType.VDPA)
+        changes["model"] = "virtio" if modern else "rtl8139"
+    elif nic.model != (known := _KNOWN_MODELS.get(nic.model.lower(), nic.model)):
+        changes["model"] = known
+    if nic.managed is not None and nic.type is not InterfaceType.HOSTDEV:
+        changes["managed"] = None
+    if not live and nic.target and nic.target.startswith(AUTO_TARGETS) and nic.target_managed is not False:
+        changes["target"] = None
+    if nic.mtu == 0:
+        changes["mtu"] = None
+    if nic.teaming is not None and nic.teaming.type is None:
+        changes["teaming"] = None
+    if nic.filterref is not None and nic.type in (InterfaceType.USER, InterfaceType.VHOSTUSER):
+        changes["filterref"] = None
+    _settle_parts(nic, changes)
+    return replace(nic, **changes) if changes else nic  # type: ignore[arg-type]
+
+
+def _settle_parts(nic: Interface, changes: dict[str, object]) -> None:
+    """Add to *changes* what becomes of the nested elements."""
+    for name, part in (
+        ("source", _source(nic)),
+        ("driver", _driver(nic)),
+        ("backend", _backend(nic)),
+        ("bandwidth", _bandwidth(nic)),
+    ):
+        if part is not getattr(nic, name):
+            changes[name] = part
+    if any(ip.family is None for ip in nic.ips):
+        changes["ips"] = tuple(map(_with_family, nic.ips))
+
+
+def _with_family(ip: InterfaceIp) -> InterfaceIp:
+    return replace(ip, family=Family(f"ipv{ip.address.version}")) if ip.family is None else ip
+
+
+def _source(nic: Interface) -> InterfaceSource | None:
+    source = nic.source
+    upstream = nic.backend.upstream if nic.backend is not None else None
+    if upstream is not None and (source is None or source.dev is None):
+        source = replace(source or InterfaceSource(), dev=upstream)
+    if nic.type is InterfaceType.USER:
+        dev = source.dev if source is not None and nic.wants_passt else None
+        unknown = source.unknown if source is not None else None
+        if source is None or source == InterfaceSource(dev=dev, unknown=source.unknown):
+            return source if dev is not None or unknown else None
+        return InterfaceSource(dev=dev, unknown=source.unknown) if dev is not None or unknown else None
+    if nic.type is InterfaceType.VHOSTUSER:
+        if nic.wants_passt:
+            kept = InterfaceSource(dev=source.dev) if source is not None and source.dev is not None else None
+            return source if kept == source else kept
+        if source is not None and (source.type is None or source.mode is None):
+            return replace(source, type=source.type or "unix", mode=source.mode or "client")
+    return source
+
+
+def _driver(nic: Interface) -> InterfaceDriver | None:
+    driver = nic.driver
+    if driver is None:
+        return None
+    if nic.model is None or nic.model.lower() not in VIRTIO_MODELS:
+        # The four options of every virtio device stay, so that the check can refuse them by name.
+        kept = InterfaceDriver(
+            iommu=driver.iommu,
+            ats=driver.ats,
+            packed=driver.packed,
+            page_per_vq=driver.page_per_vq,
+            unknown=driver.unknown,
+        )
+        return None if kept == InterfaceDriver() else driver if kept == driver else kept
+    if driver.queues in (0, 1):
+        driver = replace(driver, queues=None)
+    return None if driver == InterfaceDriver() else driver
+
+
+def _backend(nic: Interface) -> InterfaceBackend | None:
+    backend = nic.backend
+    if backend is None:
+        return None
+    if backend.upstream is not None:
+        backend = replace(backend, upstream=None)
+    if backend.type is BackendType.DEFAULT:
+        backend = replace(backend, type=None)
+    return None if backend == InterfaceBackend() else backend
+
+
+def _bandwidth(nic: Interface) -> Bandwidth | None:
+    found = nic.bandwidth
+    empty = found is not None and found == Bandwidth()
+    return None if empty else found
