@@ -1,0 +1,29 @@
+"""``virlet explain``."""
+
+from __future__ import annotations
+
+import click
+
+from virlet.cli.app import App
+from virlet.cli.arguments import DomainName, read_xml
+from virlet.cli.root import command, pass_app
+
+__all__ = ["explain"]
+
+
+@command()
+@click.argument("what", type=DomainName(), metavar="NAME|FILE")
+@pass_app
+def explain(app: App, what: str) -> None:
+    """Say what a start would do, and why.
+
+    Which programs would run with which arguments, which network backend carries each interface and why not another.
+    Nothing is started. An argument that is '-', ends in .xml or has a slash in it is a FILE, any other is a NAME.
+    """
+    xml = read_xml(what) if what == "-" or "/" in what or what.endswith(".xml") else None
+    with app.connection() as server:
+        answer = server.explain(xml) if xml is not None else app.find(server, what).explain()
+    if app.as_json:
+        app.output.document(answer)
+    else:
+        app.output.tree(answer)

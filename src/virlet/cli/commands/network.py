@@ -1,0 +1,66 @@
+"""``virlet port``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from virlet.cli.app import App
+from virlet.cli.arguments import DomainName
+from virlet.cli.root import command, pass_app
+
+if TYPE_CHECKING:
+    from virlet.client.sync import Domain
+
+__all__ = ["port"]
+
+
+@command()
+@click.argument("name", type=DomainName(), required=False, metavar="[NAME]")
+@pass_app
+def port(app: App, name: str | None) -> None:
+    """List forwarded ports.
+
+    The columns are: domain, interface, protocol, host address and ports, guest ports, state. Without NAME the ports of
+    all domains that run.
+    """
+    from virlet.enums import ListDomainsFlags
+
+    with app.connection() as server:
+        domains = [app.find(server, name)] if name else server.domains(ListDomainsFlags.ACTIVE)
+        rows = [row for domain in sorted(domains, key=lambda one: one.name) for row in _ports(domain)]
+    if app.as_json:
+        app.output.document(rows)
+        return
+    app.output.table(("DOMAIN", "INTERFACE", "PROTO", "HOST", "GUEST", "STATE"), [_row(row) for row in rows])
+
+
+def _ports(domain: Domain) -> list[dict[str, object]]:
+    """The forwards of *domain* as the server gives them, each with the domain's name."""
+    rows = domain.ports()["result"]
+    return [{"domain": domain.name, **row} for row in rows]
+
+
+def _row(row: Mapping[str, object]) -> tuple[object, ...]:
+    host = f"{_address(row.get('address'))}:{_range(row.get('start'), row.get('end'))}"
+    guest = _range(row.get("to"), _last_guest_port(row))
+    return row["domain"], row.get("alias"), row.get("proto"), host, guest, row.get("state")
+
+
+def _address(address: object) -> str:
+    """``*`` for all; IPv6 in brackets."""
+    text = str(address or "*")
+    return f"[{text}]" if ":" in text else text
+
+
+def _range(first: object, last: object) -> str:
+    return f"{first}" if last in (None, first) else f"{first}-{last}"
+
+
+def _last_guest_port(row: Mapping[str, object]) -> object:
+    first, last, to = row.get("start"), row.get("end"), row.get("to")
+    if isinstance(first, int) and isinstance(last, int) and isinstance(to, int):
+        return to + last - first
+    return None
