@@ -32,9 +32,9 @@ class JobLock:
         return self._lock.locked()
 
     @asynccontextmanager
-    async def hold(self, what: str) -> AsyncIterator[None]:
-        """Be the one job of the guest; raises :class:`OperationTimeout` after ``wait`` seconds."""
-        await self._acquire(what)
+    async def hold(self, what: str, *, patient: bool = False) -> AsyncIterator[None]:
+        """Be the one job of the guest; raises :class:`OperationTimeout` after ``wait`` seconds unless *patient*."""
+        await self._acquire(what, None if patient else self.wait)
         self.holder = what
         try:
             yield
@@ -42,9 +42,9 @@ class JobLock:
             self.holder = None
             self._lock.release()
 
-    async def _acquire(self, what: str) -> None:
+    async def _acquire(self, what: str, seconds: float | None) -> None:
         try:
-            async with asyncio.timeout(self.wait):
+            async with asyncio.timeout(seconds):
                 await self._lock.acquire()
         except TimeoutError:
             raise OperationTimeout(

@@ -1,0 +1,145 @@
+"""What all guests of a driver share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from virlet import paths
+from virlet.engine.events import EventHub
+from virlet.engine.guest import Guest
+from virlet.engine.status import StatusDir
+from virlet.engine.store import Definitions
+from virlet.engine.tasks import Tasks
+from virlet.errors import NoDomain
+from virlet.net.choose import Registry
+from virlet.plan.base import GuestDirs
+from virlet.plan.facts import Facts
+
+__all__ = ["Context", "Dirs", "Guests"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dirs:
+    """The directories of one user."""
+
+    config: Path
+    state: Path
+    cache: Path
+    runtime: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], uid: int) -> Dirs:
+        """Those that *environ* means for *uid* (see :mod:`virlet.paths`)."""
+        return cls(
+            config=paths.config_dir(environ, uid),
+            state=paths.state_dir(environ, uid),
+            cache=paths.cache_dir(environ, uid),
+            runtime=paths.runtime_dir(environ, uid),
+        )
+
+    @classmethod
+    def ours(cls) -> Dirs:
+        """Those of this process's user and environment."""
+        return cls.of(os.environ, os.getuid())
+
+
+class Guests:
+    """Every guest, by each of its names."""
+
+    __slots__ = ("_ids", "_names", "_uuids")
+
+    def __init__(self) -> None:
+        self._uuids: dict[UUID, Guest] = {}
+        self._names: dict[str, Guest] = {}
+        self._ids: dict[int, Guest] = {}
+
+    def __iter__(self) -> Iterator[Guest]:
+        return iter(tuple(self._uuids.values()))
+
+    def __len__(self) -> int:
+        return len(self._uuids)
+
+    def add(self, guest: Guest) -> None:
+        """A new one; its names were checked."""
+        self._uuids[guest.uuid] = guest
+        self._names[guest.name] = guest
+
+    def remove(self, guest: Guest) -> None:
+        """It is no more."""
+        self._uuids.pop(guest.uuid, None)
+        self._names.pop(guest.name, None)
+        self._ids.pop(guest.id, None)
+
+    def number(self, guest: Guest, old: int) -> None:
+        """Its id has changed from *old*."""
+        self._ids.pop(old, None)
+        if guest.id != -1:
+            self._ids[guest.id] = guest
+
+    def named(self, name: str) -> Guest | None:
+        """The guest of that name, if there is one."""
+        return self._names.get(name)
+
+    def get(self, uuid: UUID) -> Guest | None:
+        """The guest of that UUID, if there is one."""
+        return self._uuids.get(uuid)
+
+    def find(self, uuid: UUID) -> Guest:
+        """The guest of that UUID; raises :class:`NoDomain`."""
+        guest = self._uuids.get(uuid)
+        if guest is None:
+            raise NoDomain(f"no domain with matching uuid '{uuid}'")
+        return guest
+
+    def find_name(self, name: str) -> Guest:
+        """The guest of that name; raises :class:`NoDomain`."""
+        guest = self._names.get(name)
+        if guest is None:
+            raise NoDomain(f"no domain with matching name '{name}'")
+        return guest
+
+    def find_id(self, number: int) -> Guest:
+        """The running guest of that id; raises :class:`NoDomain`."""
+        guest = self._ids.get(number)
+        if guest is None:
+            raise NoDomain(f"no domain with matching id {number}")
+        return guest
+
+
+class Context:
+    """Directories, files, events and facts of one driver."""
+
+    def __init__(self, dirs: Dirs, facts: Facts, registry: Registry) -> None:
+        self.dirs = dirs
+        self.facts = facts
+        self.registry = registry
+        self.events = EventHub()
+        self.definitions = Definitions(dirs.config / "domains")
+        self.status = StatusDir(dirs.state, facts.host.machine_id, facts.host.boot_id)
+        self.guests = Guests()
+        self.tasks = Tasks()
+        self.names = asyncio.Lock()
+        """Held while a definition is written, so that no two guests get one name."""
+        self._last_id = 0
+
+    def next_id(self) -> int:
+        """The number of the next guest that starts; never reused while a daemon lives."""
+        self._last_id += 1
+        return self._last_id
+
+    def note_id(self, number: int) -> None:
+        """An adopted guest has this number."""
+        self._last_id = max(self._last_id, number)
+
+    def guest_dirs(self, uuid: UUID) -> GuestDirs:
+        """Where that guest's own files live; below names made of its UUID, so that no name can be a path."""
+        return GuestDirs(
+            runtime=self.dirs.runtime / uuid.hex[:10],
+            logs=self.dirs.state / "log" / str(uuid),
+            state=self.dirs.state / "guests" / str(uuid),
+        )

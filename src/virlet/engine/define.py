@@ -1,0 +1,119 @@
+"""Definitions: from the user's XML to a guest in the table and a file on the disk."""
+
+from __future__ import annotations
+
+import logging
+
+from virlet.engine.context import Context
+from virlet.engine.guest import Guest
+from virlet.engine.store import StoredDefinition
+from virlet.engine.texts import print_xml, raise_problems
+from virlet.enums import DefinedDetail, DefineFlags, ErrorDomain, Lifecycle, UndefinedDetail
+from virlet.errors import OperationFailed, OperationInvalid, VirletError
+from virlet.model.domain import Domain, parse_domain
+from virlet.plan.assign import assign_defaults
+from virlet.plan.check import check_define, emulator_of
+
+__all__ = ["define", "holder_of", "load_definitions", "read_definition", "store", "undefine"]
+
+log = logging.getLogger(__name__)
+
+
+def read_definition(context: Context, xml: str, flags: int) -> Domain:
+    """The domain that *xml* defines, checked, with everything that it left open filled in.
+
+    Raises what its parser raises, :class:`BadConfig` with all problems and their lines, and with the VALIDATE flag
+    :class:`XmlInvalidSchema` for elements that no schema knows.
+    """
+    domain, source = parse_domain(xml, validate=bool(flags & DefineFlags.VALIDATE))
+    qemu = emulator_of(domain, context.facts)
+    whole = domain if qemu is None else assign_defaults(domain, qemu)
+    raise_problems(check_define(whole, context.registry), source)
+    return whole
+
+
+def holder_of(context: Context, domain: Domain) -> Guest | None:
+    """The guest that *domain* describes anew; raises :class:`OperationFailed` when one of its names is another's."""
+    same, named = context.guests.get(domain.uuid), context.guests.named(domain.name)
+    if same is not None and same.name != domain.name:
+        raise OperationFailed(f"domain '{same.name}' is already defined with uuid {domain.uuid}")
+    if named is not None and named.uuid != domain.uuid:
+        raise OperationFailed(f"domain '{domain.name}' already exists with uuid {named.uuid}")
+    return same
+
+
+async def define(context: Context, xml: str, flags: int) -> Guest:
+    """Define a guest, or define it anew; of a running one only what it will be at its next start changes."""
+    domain = read_definition(context, xml, flags)
+    async with context.names:
+        guest = holder_of(context, domain)
+        known = guest is not None and guest.persistent
+        autostart = guest is not None and guest.autostart
+        await context.definitions.save(_stored(context, domain, autostart=autostart))
+        # Adopted now and not before: a definition that is not on the disk does not exist.
+        guest = context.guests.get(domain.uuid)
+        if guest is None:
+            guest = Guest(context, domain, persistent=True)
+            context.guests.add(guest)
+        guest.config, guest.foreign = domain, ""
+        guest.updated = guest.active
+        guest.changed()
+    guest.save()
+    guest.emit(Lifecycle.DEFINED, DefinedDetail.UPDATED if known else DefinedDetail.ADDED)
+    return guest
+
+
+def _stored(context: Context, domain: Domain, *, autostart: bool) -> StoredDefinition:
+    xml = print_xml(domain, inactive=True, secure=True)
+    return StoredDefinition(domain.uuid, xml, context.facts.host.machine_id, autostart)
+
+
+async def store(guest: Guest, *, autostart: bool) -> None:
+    """Write the definition with another autostart mark."""
+    context = guest.context
+    async with context.names:
+        if guest.config is None:
+            raise OperationInvalid("cannot set autostart for transient domain")
+        await context.definitions.save(_stored(context, guest.config, autostart=autostart))
+        guest.autostart = autostart
+
+
+async def undefine(guest: Guest) -> None:
+    """Forget the definition; a running guest runs on, and is gone when it stops."""
+    context = guest.context
+    async with guest.job.hold("undefine"), context.names:
+        if not guest.persistent:
+            raise OperationInvalid("cannot undefine transient domain", domain=ErrorDomain.QEMU)
+        await context.definitions.remove(guest.uuid)
+        guest.autostart = False
+        if guest.active:
+            guest.config = None
+            guest.changed()
+            guest.save()
+        else:
+            context.guests.remove(guest)
+    guest.emit(Lifecycle.UNDEFINED, UndefinedDetail.REMOVED)
+
+
+def load_definitions(context: Context) -> None:
+    """Every definition on the disk becomes a guest; one that cannot be used is moved aside and reported."""
+    for stored in context.definitions.load():
+        try:
+            domain, _ = parse_domain(stored.xml)
+            if domain.uuid != stored.uuid:
+                raise OperationFailed(f"it describes {domain.uuid}")
+            if (other := context.guests.named(domain.name)) is not None:
+                raise OperationFailed(f"its name '{domain.name}' is that of {other.uuid}")
+        except VirletError as error:
+            context.definitions.reject(stored.uuid, str(error))
+            continue
+        _load(context, domain, stored)
+
+
+def _load(context: Context, domain: Domain, stored: StoredDefinition) -> None:
+    guest = Guest(context, domain, persistent=True)
+    guest.autostart = stored.autostart
+    if stored.host != context.facts.host.machine_id:
+        guest.foreign = stored.host or "unknown"
+        log.warning("%s was defined on another host (machine id %s)", domain.name, guest.foreign)
+    context.guests.add(guest)

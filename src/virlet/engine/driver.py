@@ -1,0 +1,366 @@
+"""The driver of ``qemu:///session``: the small protocols of :mod:`virlet.engine.api`, over guests of one user."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+from virlet.engine import console, inspect, power
+from virlet.engine.adopt import adopt_all
+from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
+from virlet.engine.context import Context, Dirs
+from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
+from virlet.engine.facts import gather
+from virlet.engine.files import make_private
+from virlet.engine.guest import Guest
+from virlet.engine.listing import Filter
+from virlet.engine.start import start
+from virlet.enums import CreateFlags, DefineFlags, DomainState, ErrorDomain, ListDomainsFlags, UndefineFlags
+from virlet.errors import ConfigUnsupported, InvalidArg, NoSupport, OperationInvalid, VirletError
+from virlet.model.caps import print_capabilities, print_domain_capabilities
+from virlet.model.domain import Domain
+from virlet.net.choose import registry
+
+__all__ = ["QemuDriver", "open_driver"]
+
+log = logging.getLogger(__name__)
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_TAINTS = {"custom-argv": "custom configuration parameters used"}
+"""libvirt's words for the reasons of a taint."""
+STARTS_AT_ONCE = 2
+"""Guests of an autostart that are started side by side: more would only wait for each other's CPU."""
+
+
+class QemuDriver:
+    """Guests of one user on this host."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # Node
+
+    def type_name(self) -> str:
+        """``QEMU``."""
+        return "QEMU"
+
+    def version(self) -> int:
+        """That of the host architecture's QEMU, 0 without one."""
+        qemu = self._context.facts.emulator(self._context.facts.host.arch)
+        return qemu.version_number if qemu is not None else 0
+
+    def hostname(self) -> str:
+        """The host's name."""
+        return self._context.facts.host.hostname or "localhost"
+
+    def node_info(self) -> NodeInfo:
+        """The host's CPUs and memory."""
+        host = self._context.facts.host
+        top = host.topology
+        return NodeInfo(
+            host.arch, host.memory_kib, host.cpus, host.cpu_mhz, top.nodes, top.sockets, top.cores, top.threads
+        )
+
+    def capabilities(self) -> str:
+        """Capabilities XML."""
+        return print_capabilities(self._context.facts)
+
+    async def domain_capabilities(
+        self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
+    ) -> str:
+        """Domain capabilities XML."""
+        return print_domain_capabilities(self._context.facts, emulator, arch, machine, virttype)
+
+    # Domains, as far as they are only looked at
+
+    def _find(self, uuid: UUID) -> Guest:
+        return self._context.guests.find(uuid)
+
+    def domains(self, flags: ListDomainsFlags) -> Sequence[DomainRef]:
+        """Those that *flags* let through."""
+        wanted = Filter(flags)
+        return [guest.ref for guest in self._context.guests if wanted(guest)]
+
+    def by_name(self, name: str) -> DomainRef:
+        """Raises :class:`NoDomain`."""
+        return self._context.guests.find_name(name).ref
+
+    def by_uuid(self, uuid: UUID) -> DomainRef:
+        """Raises :class:`NoDomain`."""
+        return self._find(uuid).ref
+
+    def by_id(self, number: int) -> DomainRef:
+        """Raises :class:`NoDomain`."""
+        return self._context.guests.find_id(number).ref
+
+    def state(self, uuid: UUID) -> tuple[DomainState, int]:
+        """State and reason."""
+        guest = self._find(uuid)
+        return guest.state, int(guest.reason)
+
+    def info(self, uuid: UUID) -> DomainInfo:
+        """State, memory, CPUs, CPU time."""
+        guest = self._find(uuid)
+        domain = guest.domain
+        memory = guest.balloon_kib if guest.balloon_kib is not None else domain.current_memory or domain.memory
+        used = _cpu_time(guest.run.process.pid) if guest.run is not None else 0
+        return DomainInfo(guest.state, domain.memory, memory, domain.vcpus_at_start, used)
+
+    def xml(self, uuid: UUID, flags: int) -> str:
+        """``virDomainGetXMLDesc``."""
+        return self._find(uuid).xml(flags)
+
+    def os_type(self, uuid: UUID) -> str:
+        """``hvm``."""
+        return self._find(uuid).domain.os.type or "hvm"
+
+    def is_active(self, uuid: UUID) -> bool:
+        """QEMU exists."""
+        return self._find(uuid).active
+
+    def is_persistent(self, uuid: UUID) -> bool:
+        """It has a definition."""
+        return self._find(uuid).persistent
+
+    def is_updated(self, uuid: UUID) -> bool:
+        """Its definition has changed since it was started."""
+        return self._find(uuid).updated
+
+    def messages(self, uuid: UUID) -> Sequence[str]:
+        """Taints of a running guest."""
+        guest = self._find(uuid)
+        found = [] if guest.run is None else [f"tainted: {_TAINTS.get(taint, taint)}" for taint in guest.run.taints]
+        if guest.foreign:
+            found.append(f"defined on another host (machine id {guest.foreign}); cannot be started here")
+        return found
+
+    def autostart(self, uuid: UUID) -> bool:
+        """It is started with the daemon."""
+        return self._find(uuid).autostart
+
+    # Domains, changed
+
+    async def set_autostart(self, uuid: UUID, on: bool) -> None:
+        """Mark a persistent guest to be started with the daemon, or not."""
+        await store(self._find(uuid), autostart=on)
+
+    async def define(self, xml: str, flags: int) -> DomainRef:
+        """Define a guest, or define it anew."""
+        _known(flags, DefineFlags.VALIDATE, "qemuDomainDefineXMLFlags")
+        return (await define(self._context, xml, flags)).ref
+
+    async def undefine(self, uuid: UUID, flags: int) -> None:
+        """Forget the definition; a running guest becomes transient."""
+        _known(flags, sum(UndefineFlags), "qemuDomainUndefineFlags")
+        await undefine(self._find(uuid))
+
+    async def create(self, xml: str, flags: int, owner: object) -> DomainRef:
+        """Start a transient guest."""
+        _known(flags, _CREATE, "qemuDomainCreateXML")
+        validate = DefineFlags.VALIDATE if flags & CreateFlags.VALIDATE else 0
+        domain = read_definition(self._context, xml, validate)
+        guest = holder_of(self._context, domain)
+        if guest is not None and guest.active:
+            raise OperationInvalid(f"domain is already active as '{guest.name}'", domain=ErrorDomain.DOMAIN)
+        if guest is None:
+            guest = Guest(self._context, domain, persistent=False)
+            self._context.guests.add(guest)
+        try:
+            await self._start(guest, domain, flags, owner)
+        except BaseException:
+            if not guest.persistent and not guest.active:
+                self._context.guests.remove(guest)
+            raise
+        return guest.ref
+
+    async def start(self, uuid: UUID, flags: int, owner: object) -> DomainRef:
+        """Start a defined guest."""
+        _known(flags, _CREATE, "qemuDomainCreateWithFlags")
+        guest = self._find(uuid)
+        if guest.active:
+            raise OperationInvalid("domain is already running")
+        await self._start(guest, None, flags, owner)
+        return guest.ref
+
+    async def _start(self, guest: Guest, domain: Domain | None, flags: int, owner: object) -> None:
+        if guest.foreign:
+            raise OperationInvalid(
+                f"domain '{guest.name}' was defined on another host (machine id {guest.foreign}) and may run there",
+                hint="if it does not, define it here again: virlet xml NAME --inactive | virlet define -",
+            )
+        async with guest.job.hold("start"):
+            if guest.active:
+                raise OperationInvalid("domain is already running")
+            definition = domain or guest.config
+            if definition is None or self._context.guests.get(guest.uuid) is not guest:
+                self._find(guest.uuid)
+                raise OperationInvalid("domain is gone")
+            await start(
+                guest,
+                definition,
+                paused=bool(flags & CreateFlags.PAUSED),
+                owner=owner if flags & CreateFlags.AUTODESTROY else None,
+            )
+
+    async def suspend(self, uuid: UUID) -> None:
+        """Stop its CPUs."""
+        await power.suspend(self._find(uuid))
+
+    async def resume(self, uuid: UUID) -> None:
+        """Let its CPUs run on."""
+        await power.resume(self._find(uuid))
+
+    async def shutdown(self, uuid: UUID, flags: int) -> None:
+        """Press the power button."""
+        await power.shutdown(self._find(uuid), flags)
+
+    async def reboot(self, uuid: UUID, flags: int) -> None:
+        """Press the power button, and start it again when it is off."""
+        await power.reboot(self._find(uuid), flags)
+
+    async def reset(self, uuid: UUID, flags: int) -> None:
+        """Press the reset button."""
+        _known(flags, 0, "qemuDomainReset")
+        await power.reset(self._find(uuid))
+
+    async def destroy(self, uuid: UUID, flags: int) -> None:
+        """End it now."""
+        _known(flags, 3, "qemuDomainDestroyFlags")
+        await power.destroy(self._find(uuid), flags)
+
+    async def owner_gone(self, owner: object) -> None:
+        """Destroy what that connection started with AUTODESTROY."""
+        orphans = [each for each in self._context.guests if each.run is not None and each.run.owner is owner]
+        await asyncio.gather(*(power.destroy(guest, 0) for guest in orphans))
+
+    # Devices
+
+    async def attach(self, uuid: UUID, xml: str, flags: int) -> None:
+        """Not offered yet."""
+        self._find(uuid)
+        raise NoSupport("virDomainAttachDevice", hint="change the definition: virlet edit NAME")
+
+    async def detach(self, uuid: UUID, xml: str, flags: int) -> None:
+        """Not offered yet."""
+        self._find(uuid)
+        raise NoSupport("virDomainDetachDevice", hint="change the definition: virlet edit NAME")
+
+    async def detach_alias(self, uuid: UUID, alias: str, flags: int) -> None:
+        """Not offered yet."""
+        self._find(uuid)
+        raise NoSupport("virDomainDetachDeviceAlias", hint="change the definition: virlet edit NAME")
+
+    async def update(self, uuid: UUID, xml: str, flags: int) -> None:
+        """Not offered yet."""
+        self._find(uuid)
+        raise NoSupport("virDomainUpdateDeviceFlags", hint="change the definition: virlet edit NAME")
+
+    # Events and streams
+
+    def subscribe(self, sink: EventSink) -> Callable[[], None]:
+        """Begin to call *sink*; the answer ends it."""
+        return self._context.events.subscribe(sink)
+
+    async def open_console(self, uuid: UUID, device: str | None, flags: int) -> Console:
+        """A serial console."""
+        return console.open_console(self._find(uuid), device, flags)
+
+    async def open_channel(self, uuid: UUID, name: str | None, flags: int) -> Console:
+        """A channel."""
+        return console.open_channel(self._find(uuid), name, flags)
+
+    # What libvirt has no procedure for
+
+    async def native(self, xml: str) -> str:
+        """``domxml-to-native``."""
+        return inspect.native_of(self._context, xml)
+
+    async def explain(self, uuid: UUID | None, xml: str | None) -> Mapping[str, object]:
+        """What a start would do, and why."""
+        if uuid is not None:
+            guest = self._find(uuid)
+            return inspect.explain(self._context, guest.config or guest.domain, running=guest.active)
+        if xml is None:
+            raise InvalidArg("neither a domain nor XML was named")
+        return inspect.explain(self._context, read_definition(self._context, xml, 0), running=False)
+
+    async def doctor(self) -> Mapping[str, object]:
+        """What works on this host."""
+        return inspect.doctor(self._context)
+
+    def ports(self, uuid: UUID) -> Sequence[Mapping[str, object]]:
+        """Forwarded ports."""
+        return inspect.ports(self._find(uuid))
+
+    def details(self, uuid: UUID) -> Mapping[str, object]:
+        """Processes, networks, files."""
+        return inspect.details(self._find(uuid))
+
+    async def logs(self, uuid: UUID, which: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
+        """A piece of a log."""
+        path = inspect.log_path(self._find(uuid), which)
+        return await asyncio.to_thread(inspect.read_log, path, offset, limit)
+
+    async def close(self) -> None:
+        """Let go of every process, monitor and task; guests run on."""
+        await self._context.tasks.cancel()
+        for guest in self._context.guests:
+            await guest.let_go()
+
+
+_CREATE = sum(CreateFlags)
+
+
+def _known(flags: int, known: int, function: str) -> None:
+    """Raise :class:`InvalidArg` in libvirt's words for a flag that is not known."""
+    if flags & ~known:
+        raise InvalidArg(f"unsupported flags ({flags & ~known:#x}) in function {function}", domain=ErrorDomain.QEMU)
+
+
+def _cpu_time(pid: int) -> int:
+    """CPU time of a process in ns, 0 when it has just ended (proc(5): fields 14 and 15 of its stat)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = text[text.rindex(b")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICKS)
+
+
+async def open_driver(path: str = "/session", dirs: Dirs | None = None) -> QemuDriver:
+    """The driver of ``qemu://PATH``: definitions read, running guests taken over, autostart guests on their way.
+
+    Raises :class:`SystemFailure` when our directories cannot be made.
+    """
+    if path != "/session":
+        raise ConfigUnsupported(f"unexpected QEMU URI path '{path}'", hint="use qemu:///session")
+    dirs = dirs or Dirs.ours()
+    context = Context(dirs, await gather(dirs.cache), registry())
+    make_private(dirs.runtime)
+    context.status.prepare()
+    load_definitions(context)
+    await adopt_all(context)
+    driver = QemuDriver(context)
+    context.tasks.start(_autostart(driver, context), "autostart")
+    return driver
+
+
+async def _autostart(driver: QemuDriver, context: Context) -> None:
+    """Start what is marked; one that cannot be started is reported and stops nobody else."""
+    gate = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def one(guest: Guest) -> None:
+        async with gate:
+            try:
+                await driver.start(guest.uuid, 0, None)
+            except VirletError as error:
+                sentence = f"autostart of '{guest.name}' failed: {error}"
+                log.error("%s", sentence)
+                context.status.problems.append(sentence)
+
+    waiting = [guest for guest in context.guests if guest.autostart and not guest.active and not guest.foreign]
+    await asyncio.gather(*map(one, waiting))

@@ -1,0 +1,176 @@
+"""What virlet tells beyond libvirt: plans explained, ports, details, logs, and what is wrong with a host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from virlet.engine.context import Context
+from virlet.engine.define import read_definition
+from virlet.engine.guest import Guest
+from virlet.engine.needs import file_problem, forwards_of
+from virlet.engine.start import plan_start
+from virlet.errors import InvalidArg, SystemFailure
+from virlet.model.domain import Domain
+from virlet.net.choose import verdicts
+from virlet.net.forwards import flatten, forwards_everything
+from virlet.net.rules import rules_of
+from virlet.plan.base import NetPlan
+from virlet.plan.facts import Support
+from virlet.plan.native import native
+from virlet.proc.ports import conflicts
+from virlet.proc.sockets import listeners
+
+__all__ = ["details", "doctor", "explain", "log_path", "native_of", "ports", "read_log"]
+
+Facts = dict[str, object]
+
+
+def native_of(context: Context, xml: str) -> str:
+    """The command lines that a start of *xml* would run, one shell line each, network included."""
+    _, plan = plan_start(context, read_definition(context, xml, 0))
+    return native(plan)
+
+
+def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
+    """What a start of *domain* would do, and why; nothing is done."""
+    live, plan = plan_start(context, domain)
+    missing = [
+        f"{need.what} '{need.path}': {os.strerror(number)}"
+        for need in plan.files_needed
+        if (number := file_problem(need))
+    ]
+    taken = [] if running else conflicts(forwards_of(plan), listeners())
+    return {
+        "name": plan.name,
+        "uuid": plan.uuid,
+        "emulator": str(plan.emulator),
+        "accelerator": str(live.type),
+        "commands": native(plan).splitlines(),
+        "interfaces": [_interface(net) for net in plan.nets],
+        "files": [{"path": str(need.path), "for": need.what, "access": str(need.access)} for need in plan.files_needed],
+        "log": str(plan.log.path),
+        "tainted": list(plan.tainted),
+        "problems": [*missing, *(problem.message for problem in taken)],
+    }
+
+
+def _interface(net: NetPlan) -> Facts:
+    helper = net.helper
+    return {
+        "alias": net.alias,
+        "mac": net.mac,
+        "backend": net.backend,
+        "why": list(net.why),
+        "helper": helper.name if helper is not None else None,
+        "forwards": [
+            {"proto": f.proto, "address": f.address, "dev": f.device, "start": f.start, "end": f.end, "to": f.to}
+            for f in (helper.forwards if helper is not None else ())
+        ],
+        "link": "up" if net.link_up else "down",
+    }
+
+
+def ports(guest: Guest) -> Sequence[Mapping[str, object]]:
+    """Every forwarded range of the guest, with the state of whoever carries it."""
+    return list(_ports(guest))
+
+
+def _ports(guest: Guest) -> Iterator[Facts]:
+    for number, nic in enumerate(guest.domain.devices.interfaces):
+        alias = nic.alias or f"net{number}"
+        helper = guest.run.helpers.get(alias) if guest.run is not None else None
+        state = helper.condition if helper is not None else ("running" if guest.active else "off")
+        for rule in rules_of(nic, f"devices/interface[{number + 1}]"):
+            common: Facts = {"alias": alias, "proto": rule.proto, "address": rule.address, "dev": rule.device}
+            if forwards_everything(rule):
+                yield {**common, "start": "all", "end": None, "to": "same", "state": state}
+            for forward in flatten(rule):
+                yield {**common, "start": forward.start, "end": forward.end, "to": forward.to, "state": state}
+
+
+def details(guest: Guest) -> Facts:
+    """Processes, networks and files of a guest."""
+    run, logs = guest.run, guest.context.guest_dirs(guest.uuid).logs
+    found: Facts = {"log": str(logs / "qemu.log"), "defined_on_other_host": guest.foreign or None}
+    if run is None:
+        return found
+    found["pid"] = run.process.pid
+    found["tainted"] = list(run.taints)
+    found["monitor"] = str(run.record.monitor)
+    found["helpers"] = [
+        {
+            "alias": alias,
+            "name": helper.record.plan.name,
+            "pid": helper.process.pid if helper.process is not None else None,
+            "condition": helper.condition,
+            "restarts": helper.record.restarts,
+            "log": str(helper.record.plan.stderr.path) if helper.record.plan.stderr is not None else None,
+        }
+        for alias, helper in run.helpers.items()
+    ]
+    return found
+
+
+def log_path(guest: Guest, which: str) -> Path:
+    """The log called *which*: ``qemu``, or the alias of an interface; raises :class:`InvalidArg`."""
+    logs = guest.context.guest_dirs(guest.uuid).logs
+    if which in ("", "qemu"):
+        return logs / "qemu.log"
+    helper = guest.run.helpers.get(which) if guest.run is not None else None
+    if helper is not None and helper.record.plan.stderr is not None:
+        return helper.record.plan.stderr.path
+    for number, nic in enumerate(guest.domain.devices.interfaces):
+        if which == (nic.alias or f"net{number}"):
+            named = nic.backend.log_file if nic.backend is not None else None
+            return Path(named) if named else logs / f"{which}-passt.log"
+    raise InvalidArg(f"'{guest.name}' has no log '{which}'", hint="name 'qemu' or the alias of an interface, as 'net0'")
+
+
+def read_log(path: Path, offset: int, limit: int) -> tuple[bytes, int, bool]:
+    """Bytes from *offset*, the next offset, and whether that was the end; a log that is not there is empty.
+
+    A log that was rotated meanwhile is shorter than *offset*: it is read from its beginning.
+    """
+    try:
+        with path.open("rb") as log:
+            size = os.fstat(log.fileno()).st_size
+            begin = offset if offset <= size else 0
+            log.seek(begin)
+            data = log.read(limit)
+            return data, begin + len(data), begin + len(data) >= size
+    except FileNotFoundError:
+        return b"", 0, True
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot read the log '{path}'") from error
+
+
+def doctor(context: Context) -> Facts:
+    """What works on this host, what does not and what to do about it."""
+    facts = context.facts
+    host, passt = facts.host, facts.passt
+    answer: Facts = {
+        "host": {"arch": host.arch, "hostname": host.hostname, "uid": host.uid, "kvm": _verdict(host.kvm)},
+        "qemu": [
+            {
+                "path": qemu.path,
+                "arch": qemu.arch,
+                "version": qemu.version_text,
+                "networks": {name: _verdict(said) for name, said in verdicts(facts, qemu, context.registry)},
+            }
+            for qemu in facts.qemu.values()
+        ],
+        "passt": {"path": passt.path, "version": passt.version, **_verdict(passt.may_run)} if passt else None,
+        "ping": host.may_ping,
+        "lowest_port": host.unprivileged_port_start,
+        "directories": {name: str(getattr(context.dirs, name)) for name in ("config", "state", "cache", "runtime")},
+        "problems": [*context.definitions.problems, *context.status.problems],
+    }
+    if not facts.qemu:
+        answer["problems"] = [*context.definitions.problems, *context.status.problems, "no QEMU was found in PATH"]
+    return answer
+
+
+def _verdict(support: Support) -> Facts:
+    return {"ok": support.ok, "reason": support.reason, "hint": support.hint}

@@ -1,0 +1,79 @@
+"""What must be there before a start: files of the user's and free ports.  Looked at before anything is done."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from virlet.enums import ErrorCode, ErrorDomain
+from virlet.errors import BadConfig, Problem
+from virlet.plan.base import Access, FileNeed, Forward, LaunchPlan
+from virlet.proc.ports import conflicts
+from virlet.proc.sockets import Listeners
+
+__all__ = ["file_problem", "forwards_of", "refuse"]
+
+_MODES = {
+    Access.READ: os.R_OK,
+    Access.READ_WRITE: os.R_OK | os.W_OK,
+    Access.EXECUTE: os.R_OK | os.X_OK,
+    Access.SOCKET: os.W_OK,
+}
+
+
+def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Problem]) -> None:
+    """Raise :class:`BadConfig` with all that is missing: files first, then ports; nothing has been touched."""
+    found = [(file_problem(need), need) for need in plan.files_needed]
+    errnos = [number for number, _ in found if number]
+    problems = [_file(number, need) for number, need in found if number]
+    problems += conflicts(forwards_of(plan), before)
+    if problems:
+        error = BadConfig(locate(problem) for problem in problems)
+        error.errno = errnos[0] if errnos else None
+        raise error
+
+
+def forwards_of(plan: LaunchPlan) -> Sequence[Forward]:
+    """Every forwarded range of every interface."""
+    return [forward for net in plan.nets if net.helper is not None for forward in net.helper.forwards]
+
+
+def file_problem(need: FileNeed) -> int:
+    """The errno that opening *need* would give, 0 for none.
+
+    It is only looked at: opening a FIFO or a device could hang or do something.
+    """
+    try:
+        os.stat(need.path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    except ValueError:
+        return errno.EINVAL
+    if need.access is Access.EXECUTE and need.path.is_dir():
+        return errno.EISDIR
+    return 0 if os.access(need.path, _MODES[need.access], effective_ids=True) else _why_not(need)
+
+
+def _why_not(need: FileNeed) -> int:
+    return errno.EROFS if _read_only(need.path) and need.access is Access.READ_WRITE else errno.EACCES
+
+
+def _read_only(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _file(number: int, need: FileNeed) -> Problem:
+    hints = {
+        errno.ENOENT: "correct the path, or make the file",
+        errno.EACCES: f"as uid {os.geteuid()} you may not {need.access} it; see: ls -ld",
+        errno.EROFS: "its filesystem is read-only; add <readonly/>, or move it",
+    }
+    return Problem(
+        need.xml_path,
+        f"cannot open the {need.what} '{need.path}': {os.strerror(number)}",
+        hints.get(number),
+        code=ErrorCode.SYSTEM_ERROR,
+        domain=ErrorDomain.QEMU,
+    )

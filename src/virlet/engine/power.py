@@ -1,0 +1,113 @@
+"""What a user does to a running guest: suspend, resume, shut down, reboot, reset, destroy.
+
+States and errors are libvirt's: suspending a paused guest is no error, resuming a running one is.
+"""
+
+from __future__ import annotations
+
+from virlet.engine.ending import end_qemu, remove_logs
+from virlet.engine.guest import Guest, Run, StopCause
+from virlet.enums import (
+    DestroyFlags,
+    DomainState,
+    ErrorDomain,
+    PausedReason,
+    ResumedDetail,
+    RunningReason,
+    ShutdownFlags,
+    SuspendedDetail,
+)
+from virlet.errors import ArgumentUnsupported, OperationInvalid, OperationUnsupported
+
+__all__ = ["destroy", "reboot", "reset", "resume", "shutdown", "suspend"]
+
+
+async def suspend(guest: Guest) -> None:
+    """Stop its CPUs; its network keeps what it can."""
+    guest.running()
+    async with guest.job.hold("suspend"):
+        run = guest.running()
+        if guest.state is DomainState.PMSUSPENDED:
+            raise OperationInvalid("domain is pmsuspended")
+        if guest.state is DomainState.PAUSED:
+            return
+        run.next_pause = (PausedReason.USER, SuspendedDetail.PAUSED)
+        await guest.execute("stop")
+        if guest.run is run:
+            guest.paused(PausedReason.USER, SuspendedDetail.PAUSED)
+
+
+async def resume(guest: Guest) -> None:
+    """Let its CPUs run on; helpers that were given up are tried again."""
+    guest.running()
+    async with guest.job.hold("resume"):
+        run = guest.running()
+        if guest.state is DomainState.PMSUSPENDED:
+            raise OperationInvalid("domain is pmsuspended")
+        if guest.state is DomainState.RUNNING:
+            raise OperationInvalid("domain is already running")
+        await guest.execute("cont")
+        if guest.run is run:
+            guest.resumed(RunningReason.UNPAUSED, ResumedDetail.UNPAUSED)
+        for helper in run.helpers.values():
+            if helper.record.gave_up:
+                helper.revive()
+
+
+async def shutdown(guest: Guest, flags: int) -> None:
+    """Press the power button; the guest decides when it is down."""
+    _running_for_button(guest)
+    _only_acpi(flags, "shutdown")
+    async with guest.job.hold("shutdown"):
+        _running_for_button(guest).fake_reboot = False
+        await guest.execute("system_powerdown")
+
+
+async def reboot(guest: Guest, flags: int) -> None:
+    """Press the power button, and when the guest has powered off, reset it and let it run again."""
+    _running_for_button(guest)
+    _only_acpi(flags, "reboot")
+    async with guest.job.hold("reboot"):
+        _running_for_button(guest).fake_reboot = True
+        await guest.execute("system_powerdown")
+
+
+def _running_for_button(guest: Guest) -> Run:
+    if guest.run is None:
+        raise OperationInvalid("domain is not running", domain=ErrorDomain.QEMU)
+    return guest.run
+
+
+def _only_acpi(flags: int, what: str) -> None:
+    if flags & ShutdownFlags.GUEST_AGENT and not flags & ShutdownFlags.ACPI_POWER_BTN:
+        raise ArgumentUnsupported("QEMU guest agent is not configured", hint=f"{what} by ACPI: --mode acpi")
+    others = flags & ~(ShutdownFlags.GUEST_AGENT | ShutdownFlags.ACPI_POWER_BTN)
+    if others:
+        raise OperationUnsupported(
+            f"this way of {what} (flags {others:#x}) is not offered by QEMU", hint=f"{what} by ACPI: --mode acpi"
+        )
+
+
+async def reset(guest: Guest) -> None:
+    """Press the reset button; a guest that had crashed runs again."""
+    guest.running()
+    async with guest.job.hold("reset"):
+        run = guest.running()
+        run.fake_reboot = False
+        await guest.execute("system_reset")
+        if guest.state is DomainState.CRASHED:
+            guest.move(DomainState.PAUSED, PausedReason.CRASHED)
+
+
+async def destroy(guest: Guest, flags: int) -> None:
+    """End it now.  Waits for no job: whatever a job waits for ends with QEMU.
+
+    SIGTERM lets QEMU flush its disks; SIGKILL follows after 10 s, but not with GRACEFUL.
+    """
+    if guest.run is None and guest.job.holder == "start":
+        async with guest.job.hold("destroy"):
+            guest.running()
+    run = guest.running()
+    await end_qemu(guest, run, StopCause.DESTROYED, kill=not flags & DestroyFlags.GRACEFUL)
+    if flags & DestroyFlags.REMOVE_LOGS:
+        remove_logs(guest)

@@ -1,0 +1,314 @@
+"""Bring a guest up as its plan says, or leave nothing behind.
+
+QEMU and its helpers are started side by side: we bind QEMU's sockets and dial them ourselves, so nobody waits for
+anybody.  Every effect registers its undo on one exit stack, which the guest takes over when all has gone well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from virlet import __version__
+from virlet.engine.context import Context
+from virlet.engine.ending import ended
+from virlet.engine.fds import FdTable, dial
+from virlet.engine.files import make_private
+from virlet.engine.guest import Guest, Run, StopCause
+from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.live import pty_paths, vnc_ports, with_ptys, with_vnc_ports
+from virlet.engine.needs import refuse
+from virlet.engine.reactions import Reactions
+from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
+from virlet.engine.texts import print_xml
+from virlet.enums import (
+    DomainState,
+    Lifecycle,
+    PausedReason,
+    ResumedDetail,
+    RunningReason,
+    StartedDetail,
+    SuspendedDetail,
+)
+from virlet.errors import BadConfig, InternalError, OperationFailed, Problem
+from virlet.model.domain import Domain, parse_domain
+from virlet.plan.assign import assign_aliases
+from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, Ready, render
+from virlet.plan.launch import plan_launch
+from virlet.proc.logfile import cap, tail
+from virlet.proc.ports import wait_listening
+from virlet.proc.process import Process
+from virlet.proc.sockets import Listeners, listeners
+from virlet.proc.spawn import Command, spawn
+from virlet.qmp.monitor import Event, Monitor, MonitorClosed
+
+__all__ = ["Inbox", "plan_start", "start", "watch"]
+
+log = logging.getLogger(__name__)
+
+GRACE = 2.0
+"""Seconds that a program has to end when the start that needed it has failed: it holds nothing worth flushing."""
+
+
+def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan]:
+    """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
+    dirs = context.guest_dirs(definition.uuid)
+    domain = assign_aliases(definition, dirs)
+    try:
+        return domain, plan_launch(domain, context.facts, dirs, context.registry)
+    except BadConfig as error:
+        raise BadConfig(_located(definition, error.problems)) from None
+
+
+def _located(definition: Domain, problems: Iterable[Problem]) -> list[Problem]:
+    """With the lines of the guest's own XML, as ``virsh dumpxml --inactive`` shows it."""
+    _, source = parse_domain(print_xml(definition, inactive=True, secure=False))
+    return [source.locate(problem) for problem in problems]
+
+
+class Inbox:
+    """Events of QEMU's that come before the guest is there to hear them, and their way to it afterwards."""
+
+    __slots__ = ("_handler", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: list[Event] = []
+        self._handler: Callable[[Event], None] | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self._handler is None:
+            self._waiting.append(event)
+        else:
+            self._handler(event)
+
+    def open(self, handler: Callable[[Event], None]) -> None:
+        """Hand over what has come so far, and whatever comes."""
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            handler(event)
+        self._handler = handler
+
+
+async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner: object = None) -> None:
+    """Start *guest* as *definition* says; the caller holds its job.
+
+    When it returns the guest runs, every forwarded port accepts, and the events are out.  Whatever it raises, no
+    process, socket or file of the start is left.
+    """
+    domain, plan = plan_start(guest.context, definition)
+    before = listeners()
+    refuse(plan, before, lambda problem: _located(definition, [problem])[0])
+    number = guest.context.next_id()
+    launch = _Launch(guest, definition, plan, replace(domain, id=number), before, Inbox())
+    try:
+        async with AsyncExitStack() as undo:
+            run = await launch.bring_up(undo, paused=paused)
+            run.owner = owner
+            guest.own(run, launch.domain, number)
+            for alias, helper in run.helpers.items():
+                helper.own(launch.processes[alias])
+            if paused:
+                guest.move(DomainState.PAUSED, PausedReason.USER, strict=True)
+            else:
+                guest.move(DomainState.RUNNING, RunningReason.BOOTED, strict=True)
+            run.undo = undo.pop_all()
+    except BaseException:
+        guest.disown(StopCause.FAILED)
+        raise
+    _told(guest, paused=paused)
+    watch(guest, run, launch.inbox)
+
+
+def _told(guest: Guest, *, paused: bool) -> None:
+    if not paused:
+        guest.emit(Lifecycle.RESUMED, ResumedDetail.UNPAUSED)
+    guest.emit(Lifecycle.STARTED, StartedDetail.BOOTED)
+    if paused:
+        guest.emit(Lifecycle.SUSPENDED, SuspendedDetail.PAUSED)
+
+
+def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
+    """From now on what QEMU says is reacted to, and its end is the guest's."""
+    inbox.open(Reactions(guest, run).on_event)
+    run.process.on_exit(lambda status: ended(guest, run, status))
+
+
+@dataclass(slots=True)
+class _Launch:
+    """One start, step by step; each step registers its undo."""
+
+    guest: Guest
+    definition: Domain
+    plan: LaunchPlan
+    domain: Domain
+    before: Listeners
+    inbox: Inbox
+    processes: dict[str, Process] = field(default_factory=dict)
+    """Helpers by alias."""
+    spoken: dict[Path, int] = field(default_factory=dict)
+    """Size of each log when the start began: what is beyond was said by this start."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its sockets are."""
+        return self.guest.context.guest_dirs(self.guest.uuid).runtime
+
+    async def bring_up(self, undo: AsyncExitStack, *, paused: bool) -> Run:
+        """Everything up to ``cont``."""
+        record = self._prepare(undo)
+        with FdTable() as fds:
+            undo.callback(fds.unlink)
+            fds.open((*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
+            sock = dial(self.plan.monitor.path)
+            undo.callback(sock.close)
+            qemu = await self._qemu(fds, undo)
+            record = replace(record, qemu=qemu.identity)
+            self.guest.context.status.save(record)
+            for net in self._helped():
+                await self._helper(net, fds, undo)
+        record = replace(record, helpers=self._records())
+        self.guest.context.status.save(record)
+        monitor = await self._negotiated(qemu, sock)
+        undo.push_async_callback(monitor.close)
+        for net in self._helped():
+            await self._ready(_helper_of(net), self.processes[net.alias])
+        await self._talk(monitor, paused=paused)
+        return self._run(qemu, monitor, record)
+
+    def _helped(self) -> Iterator[NetPlan]:
+        return (net for net in self.plan.nets if net.helper is not None)
+
+    def _prepare(self, undo: AsyncExitStack) -> Record:
+        guest, plan = self.guest, self.plan
+        record = Record(
+            format=FORMAT,
+            phase=Phase.STARTING,
+            uuid=guest.uuid,
+            name=guest.name,
+            id=self.domain.id or -1,
+            persistent=guest.persistent,
+            autodestroy=False,
+            state=int(DomainState.SHUTOFF),
+            reason=0,
+            xml=print_xml(self.domain, inactive=False, secure=True),
+            monitor=plan.monitor.path,
+            log=plan.log.path,
+            helpers=self._records(),
+            leaves=plan.leaves,
+            directories=(self.directory,),
+            tainted=plan.tainted,
+        )
+        guest.context.status.save(record)
+        undo.callback(guest.context.status.remove, guest.uuid)
+        for directory in dict.fromkeys((self.directory, plan.log.path.parent, *plan.directories)):
+            make_private(directory)
+        undo.callback(_remove, plan.leaves, self.directory)
+        return record
+
+    def _records(self) -> tuple[HelperRecord, ...]:
+        return tuple(
+            HelperRecord(
+                net.alias,
+                str(net.netdev["id"]),
+                _helper_of(net),
+                self.processes[net.alias].identity if net.alias in self.processes else None,
+            )
+            for net in self._helped()
+        )
+
+    async def _qemu(self, fds: FdTable, undo: AsyncExitStack) -> Process:
+        plan = self.plan
+        cap(plan.log.path)
+        fds.open((plan.log,))
+        argv = tuple(render(plan.argv, fds.__getitem__))
+        stamp = time.strftime("%F %T%z")
+        os.write(fds[plan.log], f"{stamp}: virlet {__version__} starts '{plan.name}':\n{shlex.join(argv)}\n".encode())
+        self._note(plan.log.path)
+        output = fds[plan.log]
+        inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
+        command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output)
+        process = await spawn(command, f"QEMU of '{plan.name}'")
+        undo.push_async_callback(process.terminate, GRACE)
+        return process
+
+    async def _helper(self, net: NetPlan, fds: FdTable, undo: AsyncExitStack) -> None:
+        plan = _helper_of(net)
+        if plan.stderr is not None:
+            fds.open((plan.stderr,))
+            self._note(plan.stderr.path)
+        process = await run_helper(plan, fds)
+        undo.push_async_callback(process.terminate, GRACE)
+        self.processes[net.alias] = process
+
+    def _note(self, path: Path) -> None:
+        self.spoken[path] = path.stat().st_size
+
+    def _said(self, path: Path) -> str:
+        """What has come into that log since the start began."""
+        begun, size = self.spoken.get(path, 0), path.stat().st_size
+        # One byte more than is new: a tail that begins inside a line leaves that line out.
+        return tail(path, min(4096, size - begun + 1)) if size > begun else ""
+
+    async def _negotiated(self, qemu: Process, sock: socket.socket) -> Monitor:
+        try:
+            return await Monitor.connect(sock, name=self.plan.name, on_event=self.inbox)
+        except MonitorClosed as error:
+            await qemu.ended_within(GRACE)
+            said = self._said(self.plan.log.path) or f"{error.detail} ({qemu.status or 'it still runs'})"
+            raise InternalError(f"process exited while connecting to monitor: {said}") from error
+
+    async def _ready(self, plan: HelperPlan, process: Process) -> None:
+        try:
+            if plan.ready is Ready.PORTS_LISTEN:
+                await wait_listening(process, plan.forwards, self.before)
+        except BadConfig as error:
+            raise BadConfig(_located(self.definition, error.problems)) from None
+        except OperationFailed:
+            await process.ended_within(GRACE)
+        if not process.running:
+            said = self._said(plan.stderr.path) if plan.stderr is not None else ""
+            raise InternalError(
+                f"Child process ({plan.name} of '{self.plan.name}') unexpected {process.status}: {said}",
+                hint=f"see what it was told: virlet explain {shlex.quote(self.plan.name)}",
+            )
+
+    async def _talk(self, monitor: Monitor, *, paused: bool) -> None:
+        plan = self.plan
+        try:
+            if plan.ptys:
+                self.domain = with_ptys(self.domain, pty_paths(await monitor.execute("query-chardev")))
+            if plan.vnc_autoport:
+                self.domain = with_vnc_ports(self.domain, vnc_ports(await monitor.execute("query-vnc-servers")))
+            for command in plan.before_cont:
+                await monitor.execute(command.name, command.arguments)
+            if not paused:
+                await monitor.execute("cont")
+        except MonitorClosed as error:
+            said = self._said(plan.log.path) or error.detail
+            raise InternalError(f"QEMU unexpectedly closed the monitor (vm='{plan.name}'): {said}") from error
+
+    def _run(self, qemu: Process, monitor: Monitor, record: Record) -> Run:
+        run = Run(qemu, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
+        for helper in record.helpers:
+            run.helpers[helper.alias] = Helper(self.guest, self.guest.tasks, helper)
+        return run
+
+
+def _helper_of(net: NetPlan) -> HelperPlan:
+    assert net.helper is not None
+    return net.helper
+
+
+def _remove(leaves: Iterable[Path], directory: Path) -> None:
+    for path in leaves:
+        with suppress(OSError):
+            path.unlink()
+    with suppress(OSError):
+        directory.rmdir()
