@@ -29,6 +29,7 @@ __all__ = [
     "NoDomain",
     "NoDomainMetadata",
     "NoSupport",
+    "NumericalOverflow",
     "OperationAborted",
     "OperationDenied",
     "OperationFailed",
@@ -231,6 +232,14 @@ class ArgumentUnsupported(VirletError):
 
     code = ErrorCode.ARGUMENT_UNSUPPORTED
     prefix = "argument unsupported: "
+
+
+class NumericalOverflow(VirletError):
+    """A number is too large for what it stands for."""
+
+    code = ErrorCode.OVERFLOW
+    domain = ErrorDomain.DOMAIN
+    prefix = "numerical overflow: "
 
 
 class OperationAborted(VirletError):

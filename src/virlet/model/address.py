@@ -18,15 +18,26 @@ __all__ = [
     "UsbAddress",
 ]
 
+_DOMAIN = hexadecimal("PCI address domain", 4, 0xFFFFFFFF)
+_BUS = hexadecimal("PCI address bus", 2, 0xFF)
+_SLOT = hexadecimal("PCI address slot", 2, 0x1F)
+_FUNCTION = hexadecimal("PCI address function", 1, 7)
+
 
 @element("address", variant=("type", "pci"))
 class PciAddress(Element):
     """A PCI function."""
 
-    domain: int | None = attr("@domain", hexadecimal("PCI domain", 4, 0xFFFFFFFF), default=0, doc="PCI domain")
-    bus: int | None = attr("@bus", hexadecimal("PCI bus", 2, 0xFF), default=0, doc="index of the bus's controller")
-    slot: int | None = attr("@slot", hexadecimal("PCI slot", 2, 0x1F), default=0, doc="slot on the bus")
-    function: int | None = attr("@function", hexadecimal("PCI function", 1, 7), default=0, doc="function in the slot")
+    domain: int | None = attr(
+        "@domain", hexadecimal("PCI address domain", 4, 0xFFFFFFFF), default=0, doc="PCI address domain"
+    )
+    bus: int | None = attr(
+        "@bus", hexadecimal("PCI address bus", 2, 0xFF), default=0, doc="index of the bus's controller"
+    )
+    slot: int = attr("@slot", _SLOT, default=0, doc="slot on the bus")
+    function: int | None = attr(
+        "@function", hexadecimal("PCI address function", 1, 7), default=0, doc="function in the slot"
+    )
     multifunction: bool | None = attr("@multifunction", ON_OFF, default=None, doc="more functions follow in this slot")
 
 
@@ -34,17 +45,17 @@ class PciAddress(Element):
 class DriveAddress(Element):
     """A unit of a disk controller."""
 
-    controller: int | None = attr("@controller", UINT, default=0, doc="index of the controller")
-    bus: int | None = attr("@bus", UINT, default=0, doc="bus of the controller")
-    target: int | None = attr("@target", UINT, default=0, doc="target on the bus")
-    unit: int | None = attr("@unit", UINT, default=0, doc="unit of the target")
+    controller: int = attr("@controller", UINT, default=0, doc="index of the controller")
+    bus: int = attr("@bus", UINT, default=0, doc="bus of the controller")
+    target: int = attr("@target", UINT, default=0, doc="target on the bus")
+    unit: int = attr("@unit", UINT, default=0, doc="unit of the target")
 
 
 @element("address", variant=("type", "usb"))
 class UsbAddress(Element):
     """A USB port."""
 
-    bus: int | None = attr("@bus", UINT, default=0, doc="index of the USB controller")
+    bus: int = attr("@bus", UINT, default=0, doc="index of the USB controller")
     port: str | None = attr("@port", STR, default=None, doc="port, dotted through hubs")
 
 
@@ -52,8 +63,8 @@ class UsbAddress(Element):
 class SerialAddress(Element):
     """A port of a virtio-serial controller."""
 
-    controller: int | None = attr("@controller", UINT, default=0, doc="index of the controller")
-    bus: int | None = attr("@bus", UINT, default=0, doc="always 0")
+    controller: int = attr("@controller", UINT, default=0, doc="index of the controller")
+    bus: int = attr("@bus", UINT, default=0, doc="always 0")
     port: int | None = attr("@port", UINT, default=None, doc="port of the controller")
 
 

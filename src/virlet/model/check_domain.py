@@ -18,6 +18,7 @@ from virlet.xml.walk import Said, said
 __all__ = ["check_domain"]
 
 _MOST_VCPUS = 16_384
+_SINGLE = {"memballoon": "memory balloon", "vsock": "vsock", "iommu": "IOMMU", "nvram": "NVRAM"}
 
 
 def check_domain(domain: Domain) -> Iterator[Problem]:
@@ -51,6 +52,15 @@ def _names(domain: Domain) -> Iterator[Problem]:
         yield _wrong("name", "name is longer than 200 bytes", "names of files are made from it")
     if domain.title is not None and "\n" in domain.title:
         yield _wrong("title", "Domain title can't contain newlines", "use <description> for long text")
+
+
+def _board(domain: Domain) -> Iterator[Problem]:
+    if domain.os.type != "hvm":
+        yield Problem("os/type", f"os type '{domain.os.type}' is not supported", "virlet runs <type>hvm</type> only")
+    for _, raw in domain.devices.unknown.elements:
+        if raw.name in _SINGLE:
+            message = f"only a single {_SINGLE[raw.name]} device is supported"
+            yield Problem(f"devices/{raw.name}[2]", message, code=ErrorCode.INTERNAL_ERROR)
 
 
 def _memory(domain: Domain) -> Iterator[Problem]:
@@ -208,8 +218,8 @@ def _addresses(everything: list[Said]) -> Iterator[Problem]:
     for entry in everything:
         value = entry.value
         if isinstance(value, PciAddress):
-            place = f"{value.domain or 0:04x}:{value.bus or 0:02x}:{value.slot or 0:02x}.{value.function or 0}"
-            if (value.slot or 0, value.function or 0, value.bus or 0, value.domain or 0) == (0, 0, 0, 0):
+            place = f"{value.domain:04x}:{value.bus:02x}:{value.slot:02x}.{value.function}"
+            if not (value.slot or value.function or value.bus or value.domain):
                 continue  # all zero asks for an address
             if place in seen:
                 yield _wrong(entry.path, f"Attempted double use of PCI Address {place}")
@@ -218,6 +228,7 @@ def _addresses(everything: list[Said]) -> Iterator[Problem]:
 
 _CHECKS: tuple[Callable[[Domain], Iterator[Problem]], ...] = (
     _names,
+    _board,
     _memory,
     _vcpus,
     _commandline,

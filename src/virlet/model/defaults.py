@@ -151,7 +151,7 @@ def _graphics(graphics: Graphics, live: bool) -> Graphics:
     changes: dict[str, object] = {"listens": listens}
     if first.type is ListenType.ADDRESS:
         auto = graphics.autoport is True or graphics.port is None or graphics.port <= 0
-        changes |= {"autoport": auto, "listen": first.address}
+        changes |= {"autoport": auto, "listen": graphics.listen or first.address}
         if auto and not (live and graphics.port is not None):
             changes["port"] = -1
     elif first.type is ListenType.SOCKET:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from virlet.errors import Problem
 from virlet.model.fresh import Fresh
 from virlet.model.interface import (
     AUTO_TARGETS,
@@ -17,8 +19,10 @@ from virlet.model.interface import (
     InterfaceSource,
     InterfaceType,
 )
+from virlet.xml.declare import Element
+from virlet.xml.walk import said
 
-__all__ = ["VIRTIO_MODELS", "settle_interface"]
+__all__ = ["VIRTIO_MODELS", "dropped_from_interface", "settle_interface"]
 
 VIRTIO_MODELS = frozenset({"virtio", "virtio-transitional", "virtio-non-transitional"})
 _KNOWN_MODELS = {
@@ -29,6 +33,7 @@ _KNOWN_MODELS = {
         "usb-net",
     )
 }  # fmt: skip
+_MAY_LOSE = ("managed", "source", "target", "driver", "filterref", "teaming")
 _NO_MAC = "00:00:00:00:00:00"
 
 
@@ -84,18 +89,24 @@ def _source(nic: Interface) -> InterfaceSource | None:
     if upstream is not None and (source is None or source.dev is None):
         source = replace(source or InterfaceSource(), dev=upstream)
     if nic.type is InterfaceType.USER:
-        dev = source.dev if source is not None and nic.wants_passt else None
-        unknown = source.unknown if source is not None else None
-        if source is None or source == InterfaceSource(dev=dev, unknown=source.unknown):
-            return source if dev is not None or unknown else None
-        return InterfaceSource(dev=dev, unknown=source.unknown) if dev is not None or unknown else None
+        return _device_only(source, nic.wants_passt)
     if nic.type is InterfaceType.VHOSTUSER:
         if nic.wants_passt:
-            kept = InterfaceSource(dev=source.dev) if source is not None and source.dev is not None else None
-            return source if kept == source else kept
+            return _device_only(source, True)
         if source is not None and (source.type is None or source.mode is None):
             return replace(source, type=source.type or "unix", mode=source.mode or "client")
     return source
+
+
+def _device_only(source: InterfaceSource | None, passt: bool) -> InterfaceSource | None:
+    """What a user network keeps of its source: the host device, for passt, and what the check refuses by name."""
+    if source is None:
+        return None
+    dev = source.dev if passt else None
+    kept = InterfaceSource(dev=dev, ips=source.ips, routes=source.routes, unknown=source.unknown)
+    if kept == InterfaceSource():
+        return None
+    return source if kept == source else kept
 
 
 def _driver(nic: Interface) -> InterfaceDriver | None:
@@ -132,3 +143,13 @@ def _bandwidth(nic: Interface) -> Bandwidth | None:
     found = nic.bandwidth
     empty = found is not None and found == Bandwidth()
     return None if empty else found
+
+
+def dropped_from_interface(before: Interface, after: Interface, path: str) -> Iterator[Problem]:
+    """A note for each thing that *before* said and *after*, the same interface settled, no longer says."""
+    if before == after or all(getattr(before, name) == getattr(after, name) for name in _MAY_LOSE):
+        return
+    kept = {entry.path for entry in said(after, path)}
+    for entry in said(before, path):
+        if entry.path not in kept and "/backend" not in entry.path and not isinstance(entry.value, Element):
+            yield Problem(entry.path, f"has no effect on an interface of type '{after.type}', model '{after.model}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, address, alias
 from virlet.xml.declare import Element, attr, child, element, flag, many, raw
@@ -11,6 +12,12 @@ from virlet.xml.kinds import ON_OFF, POSITIVE, STR, UINT, YES_NO, enum, one_of
 from virlet.xml.raw import Raw
 
 __all__ = ["Disk", "DiskBus", "DiskDevice", "DiskDriver", "DiskHost", "DiskSource", "DiskType", "SnapshotMode"]
+
+IMAGE_FORMAT = one_of(
+    "image format",
+    "none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow", "qcow2",
+    "qed", "vmdk",
+)  # fmt: skip
 
 
 class DiskType(StrEnum):
@@ -97,7 +104,14 @@ class DiskDriver(Element):
     """How QEMU handles the image."""
 
     name: str | None = attr("@name", STR, default=None, doc="always qemu")
-    type: str | None = attr("@type", STR, default=None, doc="image format: raw, qcow2, …")
+    type: str | None = attr(
+        "@type",
+        IMAGE_FORMAT,
+        default=None,
+        doc="image format; raw when absent: nothing is guessed from what a guest may have written",
+        wrong="unknown driver format value '{value}'",
+        code=ErrorCode.CONFIG_UNSUPPORTED,
+    )
     cache: str | None = attr(
         "@cache",
         one_of("cache", "default", "none", "writethrough", "writeback", "directsync", "unsafe"),

@@ -13,6 +13,7 @@ from virlet.model.check_domain import check_domain
 from virlet.model.check_interface import check_interface
 from virlet.model.controller import Controller
 from virlet.model.defaults import settle, settle_device
+from virlet.model.defaults_interface import dropped_from_interface
 from virlet.model.disk import Disk
 from virlet.model.elements import (
     Devices,
@@ -113,6 +114,12 @@ def parse_domain(
     if validate:
         _refuse_unknown(loaded.source)
     domain = settle(loaded.value, fresh, live=live)
+    pairs = zip(loaded.value.devices.interfaces, domain.devices.interfaces, strict=True)
+    loaded.source.dropped = tuple(
+        loaded.source.locate(note)
+        for number, (before, after) in enumerate(pairs, 1)
+        for note in dropped_from_interface(before, after, f"devices/interface[{number}]")
+    )
     _raise(check_domain(domain), loaded.source)
     return domain, loaded.source
 

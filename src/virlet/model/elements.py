@@ -65,14 +65,26 @@ class Metadata(Element):
 class QemuArg(Element):
     """A word for QEMU's command line."""
 
-    value: str = attr("@value", STR, doc="the word")
+    value: str = attr(
+        "@value",
+        STR,
+        doc="the word",
+        missing="No qemu command-line argument specified",
+        missing_code=ErrorCode.INTERNAL_ERROR,
+    )
 
 
 @element("env", namespace=QEMU, prefix="qemu")
 class QemuEnv(Element):
     """A variable of QEMU's environment."""
 
-    name: str = attr("@name", STR, doc="its name")
+    name: str = attr(
+        "@name",
+        STR,
+        doc="its name",
+        missing="No qemu environment name specified",
+        missing_code=ErrorCode.INTERNAL_ERROR,
+    )
     value: str | None = attr("@value", STR, default=None, doc="its value; empty when absent")
 
 

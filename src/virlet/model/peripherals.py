@@ -122,7 +122,9 @@ class Rng(Element):
     )
     driver: VirtioOptions | None = child(VirtioOptions, default=None, doc="virtio options")
     rate: RngRate | None = child(RngRate, default=None, doc="limit")
-    backend: RngBackend | None = child(RngBackend, default=None, doc="where the numbers come from")
+    backend: RngBackend = child(
+        RngBackend, doc="where the numbers come from", missing="only one RNG backend is supported"
+    )
     alias: str | None = alias()
     address: Address | None = address()
 

@@ -92,10 +92,10 @@ def hexadecimal(name: str, digits: int, high: int) -> Kind[int]:
 
     def parse(word: str) -> int:
         if _NUMBER.match(word) is None:
-            raise BadValue
+            raise BadValue(tail=f"'{_shown(word)}'. Expected non-negative integer value")
         number = int(word, 16 if "x" in word.lower() else 10)
         if number > high:
-            raise BadValue
+            raise BadValue(whole=f"Invalid {name}='{_shown(word)}', must be <= 0x{high:X}")
         return number
 
     return Kind(name, parse, lambda number: f"0x{number:0{digits}x}")

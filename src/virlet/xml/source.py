@@ -17,12 +17,14 @@ _STEP = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<index>[0-9]{1,9})\])?\Z")
 class Source:
     """The text behind a loaded value; values themselves know no positions, so that they can be compared."""
 
-    __slots__ = ("root", "unknown")
+    __slots__ = ("dropped", "root", "unknown")
 
     def __init__(self, root: Node, unknown: Iterable[Problem] = ()) -> None:
         self.root = root
         self.unknown = tuple(unknown)
         """Attributes and elements that no declaration names, each with its path and place; kept, not refused."""
+        self.dropped: tuple[Problem, ...] = ()
+        """What was understood, means nothing where it stands, and is left out as libvirt leaves it out."""
 
     def position(self, path: str) -> tuple[int, int]:
         """1-based line and column of *path* (``devices/interface[1]/mtu/@size``), or of what is nearest above it."""
