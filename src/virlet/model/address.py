@@ -28,16 +28,10 @@ _FUNCTION = hexadecimal("PCI address function", 1, 7)
 class PciAddress(Element):
     """A PCI function."""
 
-    domain: int | None = attr(
-        "@domain", hexadecimal("PCI address domain", 4, 0xFFFFFFFF), default=0, doc="PCI address domain"
-    )
-    bus: int | None = attr(
-        "@bus", hexadecimal("PCI address bus", 2, 0xFF), default=0, doc="index of the bus's controller"
-    )
+    domain: int = attr("@domain", _DOMAIN, default=0, doc="number of the host bridge")
+    bus: int = attr("@bus", _BUS, default=0, doc="index of the bus's controller")
     slot: int = attr("@slot", _SLOT, default=0, doc="slot on the bus")
-    function: int | None = attr(
-        "@function", hexadecimal("PCI address function", 1, 7), default=0, doc="function in the slot"
-    )
+    function: int = attr("@function", _FUNCTION, default=0, doc="function in the slot")
     multifunction: bool | None = attr("@multifunction", ON_OFF, default=None, doc="more functions follow in this slot")
 
 

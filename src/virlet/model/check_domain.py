@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 from virlet.enums import ErrorCode, ErrorDomain
@@ -13,7 +12,6 @@ from virlet.model.check_interface import check_interface
 from virlet.model.disk import DiskDevice, DiskType
 from virlet.model.elements import Domain
 from virlet.model.interface import InterfaceType
-from virlet.xml.walk import Said, said
 
 __all__ = ["check_domain"]
 
@@ -195,35 +193,30 @@ def _graphics(domain: Domain) -> Iterator[Problem]:
 
 def _shared_names(domain: Domain) -> Iterator[Problem]:
     """What must be unique among all devices: boot orders, aliases, addresses."""
-    everything = list(said(domain.devices, "devices"))
-    ordered = [entry for entry in everything if entry.path.endswith("/boot/@order")]
-    orders = Counter(entry.value for entry in ordered)
-    for entry in ordered:
-        if orders[entry.value] > 1:
-            yield Problem(entry.path, f"boot order '{entry.value}' used for more than one device")
-    if ordered and domain.os.boot:
+    orders: dict[int, str] = {}
+    aliases: dict[str, str] = {}
+    places: dict[tuple[int, int, int, int], str] = {}
+    for path, device in domain.devices.all():
+        boot = getattr(device, "boot", None)
+        if boot is not None and orders.setdefault(boot.order, path) != path:
+            message = f"boot order '{boot.order}' used for more than one device"
+            yield Problem(f"{path}/boot/@order", message, f"the other one is {orders[boot.order]}")
+        alias = getattr(device, "alias", None)
+        # A console may be the first serial port under another name.
+        if alias is not None and not isinstance(device, Console) and aliases.setdefault(alias, path) != path:
+            message = f"non unique alias detected: {alias}"
+            yield Problem(f"{path}/alias/@name", message, f"the other one is {aliases[alias]}")
+        address = getattr(device, "address", None)
+        if isinstance(address, PciAddress):
+            place = (address.domain, address.bus, address.slot, address.function)
+            # All zero asks for an address.
+            if any(place) and places.setdefault(place, path) != path:
+                spelt = f"{place[0]:04x}:{place[1]:02x}:{place[2]:02x}.{place[3]}"
+                hint = f"the other one is {places[place]}"
+                yield _wrong(f"{path}/address", f"Attempted double use of PCI Address {spelt}", hint)
+    if orders and domain.os.boot:
         message = "per-device boot elements cannot be used together with os/boot elements"
         yield Problem("os/boot[1]", message, "remove <boot dev=…/> from <os>")
-    named = [entry for entry in everything if entry.path.endswith("/alias/@name")]
-    # A console may be the first serial port under another name.
-    names = Counter(entry.value for entry in named if "/console[" not in entry.path)
-    for entry in named:
-        if names[entry.value] > 1:
-            yield Problem(entry.path, f"non unique alias detected: {entry.value}")
-    yield from _addresses(everything)
-
-
-def _addresses(everything: list[Said]) -> Iterator[Problem]:
-    seen: set[object] = set()
-    for entry in everything:
-        value = entry.value
-        if isinstance(value, PciAddress):
-            place = f"{value.domain:04x}:{value.bus:02x}:{value.slot:02x}.{value.function}"
-            if not (value.slot or value.function or value.bus or value.domain):
-                continue  # all zero asks for an address
-            if place in seen:
-                yield _wrong(entry.path, f"Attempted double use of PCI Address {place}")
-            seen.add(place)
 
 
 _CHECKS: tuple[Callable[[Domain], Iterator[Problem]], ...] = (

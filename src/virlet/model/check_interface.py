@@ -66,12 +66,12 @@ def _passt(at: _Nic) -> Iterator[Problem]:
                     f"The '{name}' attribute of the <backend> element can only be used with the <backend> type='passt'",
                     "add type='passt'",
                 )
-    if nic.port_forwards and not (passt and nic.type in _PASST_TYPES):
+    # libvirt wants passt named; here an interface that names no backend gets one that can forward (docs/network.md).
+    if nic.port_forwards and nic.type is not InterfaceType.USER and not (passt and nic.type in _PASST_TYPES):
         yield at.unsupported(
             "portForward[1]",
             "The <portForward> element can only be used with the 'passt' backend of interface type='user' or "
             "type='vhostuser'",
-            _USE_PASST if nic.type is InterfaceType.USER else None,
         )
 
 

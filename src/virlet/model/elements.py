@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
+from typing import Final
 from uuid import UUID as Uuid
 
 from virlet.enums import ErrorCode
@@ -24,7 +26,7 @@ from virlet.model.machine import (
 )
 from virlet.model.namespaces import QEMU
 from virlet.model.peripherals import Input, MemBalloon, Panic, Rng, Vsock, Watchdog
-from virlet.xml.declare import Element, attr, child, element, many, raw, raws, size
+from virlet.xml.declare import Element, Form, attr, child, declaration_of, element, many, raw, raws, size
 from virlet.xml.kinds import INT, STR, UINT, UUID, enum
 from virlet.xml.raw import Raw
 
@@ -132,6 +134,24 @@ class Devices(Element):
     iommu: Raw | None = raw("iommu", default=None, doc="kept; refused at start")
     vsock: Vsock | None = child(Vsock, default=None, doc="socket between host and guest")
     pstore: Raw | None = raw("pstore", default=None, doc="kept; refused at start")
+
+    def all(self) -> Iterator[tuple[str, Element]]:
+        """Every device that has a class, with its path: ``devices/disk[2]``."""
+        for name, tag, single in _KINDS:
+            found = getattr(self, name)
+            if single:
+                if found is not None:
+                    yield f"devices/{tag}", found
+            else:
+                for number, device in enumerate(found, 1):
+                    yield f"devices/{tag}[{number}]", device
+
+
+_KINDS: Final = tuple(
+    (name, made.path, made.form is Form.CHILD)
+    for name, made in declaration_of(Devices).properties
+    if made.form in (Form.CHILD, Form.MANY)
+)
 
 
 @element("domain")
