@@ -7,7 +7,7 @@ connection by ``--fd`` and writes its messages to a standard error that we opene
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from virlet.errors import Problem
@@ -117,7 +117,7 @@ def _argv(nic: Interface, env: Env, dial: Dial) -> Iterator[Word]:
         yield from ("--mtu", str(nic.mtu))
     if nic.source is not None and nic.source.dev:
         yield from ("--interface", nic.source.dev)
-    yield from _named(nic) if nic.wants_passt else _like_slirp(nic, passt)
+    yield from _named(nic) if nic.wants_passt else _like_slirp(nic, passt, env.facts.host.nameservers)
     for rule in rules_of(nic, env.path):
         yield from (f"--{rule.proto}-ports", spec(rule))
 
@@ -137,12 +137,22 @@ def _named(nic: Interface) -> Iterator[str]:
         yield from ("--gateway", str(route.gateway))
 
 
-def _like_slirp(nic: Interface, passt: PasstFacts) -> Iterator[str]:
-    """An interface that names no backend sees the same addresses on each: those of QEMU's user network."""
+def _like_slirp(nic: Interface, passt: PasstFacts, nameservers: Sequence[str]) -> Iterator[str]:
+    """An interface that names no backend sees the same addresses on each: those of QEMU's user network.
+
+    The nameserver's address is answered on every passt.  It is offered only where passt can be told the resolver behind
+    it (``--dns-host``, 2025): with ``--dns`` alone, passt no longer asks the host which one that is.
+    """
     view = guest_view(nic.ips)
     yield from ("--address", str(view.guest4), "--netmask", str(view.prefix4), "--gateway", str(view.host4))
     yield from ("--address", str(view.guest6), "--gateway", str(view.host6))
     yield from ("--dns-forward", str(view.dns4), "--dns-forward", str(view.dns6))
+    if not passt.knows("dns-host"):
+        return
+    for address, is_ours in ((view.dns4, lambda text: ":" not in text), (view.dns6, lambda text: ":" in text)):
+        resolver = next(filter(is_ours, nameservers), None)
+        if resolver is not None:
+            yield from ("--dns", str(address), "--dns-host", resolver)
 
 
 def _log(nic: Interface, env: Env) -> LogFile:

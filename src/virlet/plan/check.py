@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from virlet.enums import ErrorCode
 from virlet.errors import Problem
 from virlet.model.domain import Domain
 from virlet.model.elements import DomainType
-from virlet.model.machine import BootDevice, CpuMode
+from virlet.model.machine import CpuMode
+from virlet.model.unsupported import check_supported
 from virlet.net.base import Env
 from virlet.net.choose import Registry, choose
 from virlet.net.refuse import check_forwards_of_all, refuse, refuse_at_start
@@ -21,6 +21,7 @@ from virlet.plan.unsupported import unsupported
 __all__ = ["check_define", "check_launch", "emulator_of"]
 
 _NOWHERE = Path("/nonexistent")
+_HIGHEST_ACPI_INDEX = 16_383
 
 
 def emulator_of(domain: Domain, facts: Facts) -> QemuFacts | None:
@@ -32,22 +33,22 @@ def emulator_of(domain: Domain, facts: Facts) -> QemuFacts | None:
 
 
 def check_define(domain: Domain, registry: Registry) -> list[Problem]:
-    """What is wrong with *domain* on any host; asked when it is defined, after the defaults were filled in."""
+    """What is wrong with the networks of *domain* on any host, beside what reading its XML refuses."""
     problems: list[Problem] = []
     nics = [(nic, f"devices/interface[{n}]") for n, nic in enumerate(domain.devices.interfaces, 1)]
     for nic, path in nics:
         problems += refuse(nic, path)
     if not problems:
         problems += check_forwards_of_all(nics)
-    for check in _DEFINE:
-        problems += check(domain)
     return problems
 
 
 def check_launch(domain: Domain, facts: Facts, registry: Registry) -> list[Problem]:
     """What keeps *domain* from starting on this host, those of :func:`check_define` included."""
     problems = check_define(domain, registry)
+    problems += check_supported(domain)
     problems += unsupported(domain)
+    problems += _acpi_indexes(domain)
     qemu = emulator_of(domain, facts)
     if qemu is None:
         return [*problems, _no_emulator(domain, facts)]
@@ -128,11 +129,6 @@ def _cpu(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Problem]:
     cpu = domain.cpu
     if cpu is None:
         return
-    topology = cpu.topology
-    if topology is not None:
-        total = topology.sockets * (topology.dies or 1) * (topology.clusters or 1) * topology.cores * topology.threads
-        if total != domain.vcpus:
-            yield Problem("cpu/topology", f"CPU topology doesn't match maximum vcpu count: {total} and {domain.vcpus}")
     if cpu.mode not in (None, CpuMode.CUSTOM):
         if cpu.mode is CpuMode.HOST_PASSTHROUGH and domain.type is not DomainType.KVM:
             yield Problem(
@@ -158,81 +154,15 @@ def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registr
         yield from choose(nic, env, registry).problems
 
 
-def _vcpus(domain: Domain) -> Iterator[Problem]:
-    if domain.vcpus < 1:
-        yield Problem("vcpu", "Missing or invalid number of maximum vCPUs", code=ErrorCode.XML_ERROR)
-    if not 1 <= domain.vcpus_at_start <= max(1, domain.vcpus):
-        yield Problem(
-            "vcpu/@current",
-            f"maxvcpus must not be less than current vcpus ({domain.vcpus} < {domain.vcpus_at_start})",
-            code=ErrorCode.XML_ERROR,
-        )
-    if domain.memory < 1:
-        yield Problem("memory", "Memory size must be greater than zero", code=ErrorCode.XML_ERROR)
-
-
-def _boot_orders(domain: Domain) -> Iterator[Problem]:
-    devices = domain.devices
-    places = [(disk.boot, f"devices/disk[{n}]/boot") for n, disk in enumerate(devices.disks, 1)]
-    places += [(nic.boot, f"devices/interface[{n}]/boot") for n, nic in enumerate(devices.interfaces, 1)]
-    seen: set[int] = set()
-    for boot, path in places:
-        if boot is None:
-            continue
-        if boot.order in seen:
-            yield Problem(f"{path}/@order", f"boot order '{boot.order}' used for more than one device")
-        seen.add(boot.order)
-        if domain.os.boot and domain.os.boot != (BootDevice.HD,):
-            yield Problem(path, "per-device boot elements cannot be used together with os/boot elements")
-
-
-def _targets(domain: Domain) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for number, disk in enumerate(domain.devices.disks, 1):
-        path = f"devices/disk[{number}]/target/@dev"
-        if disk.target is None:
-            yield Problem(path, "missing target dev for disk", code=ErrorCode.XML_ERROR)
-        elif disk.target in seen:
-            yield Problem(path, f"target '{disk.target}' duplicated for disk sources '{disk.path}'")
-        else:
-            seen.add(disk.target)
-
-
-def _aliases(domain: Domain) -> Iterator[Problem]:
-    devices = domain.devices
-    names: dict[str, list[str | None]] = {
-        "disk": [item.alias for item in devices.disks],
-        "controller": [item.alias for item in devices.controllers],
-        "interface": [item.alias for item in devices.interfaces],
-        "serial": [item.alias for item in devices.serials],
-        "channel": [item.alias for item in devices.channels],
-        "input": [item.alias for item in devices.inputs],
-        "video": [item.alias for item in devices.videos],
-        "rng": [item.alias for item in devices.rngs],
-    }
-    seen: set[str] = set()
-    for tag, aliases in names.items():
-        for number, alias in enumerate(aliases, 1):
-            # The chip set's controllers of the same kind may share a name; the user's own may not.
-            if alias is None or not alias.startswith("ua-"):
-                continue
-            if alias in seen:
-                yield Problem(f"devices/{tag}[{number}]/alias", f"non unique alias detected: {alias}")
-            seen.add(alias)
-
-
 def _acpi_indexes(domain: Domain) -> Iterator[Problem]:
+    """QEMU's own rules, which libvirt leaves to it."""
     seen: set[int] = set()
     for number, nic in enumerate(domain.devices.interfaces, 1):
-        if nic.acpi_index is not None and nic.acpi_index in seen:
-            yield Problem(f"devices/interface[{number}]/acpi/@index", f"acpi index '{nic.acpi_index}' is used twice")
-        seen |= set() if nic.acpi_index is None else {nic.acpi_index}
-
-
-_DEFINE: tuple[Callable[[Domain], Iterator[Problem]], ...] = (
-    _vcpus,
-    _boot_orders,
-    _targets,
-    _aliases,
-    _acpi_indexes,
-)
+        index, path = nic.acpi_index, f"devices/interface[{number}]/acpi/@index"
+        if index is None:
+            continue
+        if index > _HIGHEST_ACPI_INDEX:
+            yield Problem(path, f"acpi index {index} is too large", hint=f"use 1 to {_HIGHEST_ACPI_INDEX}")
+        elif index in seen:
+            yield Problem(path, f"acpi index {index} is used twice")
+        seen.add(index)

@@ -1,4 +1,7 @@
-"""What a definition leaves open and a libvirt client expects to read back: machine, CPU, actions, implied devices."""
+"""What a definition leaves open and only a QEMU or a board can answer: machine type, CPU, implied devices.
+
+What needs neither is settled when the XML is read (:mod:`virlet.model.defaults`).
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,13 @@ from dataclasses import replace
 
 from virlet.model.chardev import Console, ConsoleTarget, Serial, SerialTarget
 from virlet.model.controller import Controller, ControllerType
-from virlet.model.disk import Disk, DiskBus, DiskDevice, DiskDriver
-from virlet.model.elements import Devices, Domain, DomainType, Placement
-from virlet.model.graphics import Audio, Graphics, GraphicsListen, GraphicsType, ListenType, Video, VideoModel
-from virlet.model.interface import Interface
+from virlet.model.disk import DiskBus
+from virlet.model.elements import Devices, Domain, DomainType
+from virlet.model.graphics import Audio, Video, VideoModel
 from virlet.model.machine import (
-    BootDevice,
-    Clock,
-    ClockOffset,
     Cpu,
     CpuMode,
     CpuModelName,
-    CrashAction,
-    PowerAction,
 )
 from virlet.model.peripherals import Input, InputBus, InputType, MemBalloon, Watchdog, WatchdogAction
 from virlet.plan.board import board_of, is_x86
@@ -29,7 +26,6 @@ from virlet.plan.pci import Board
 
 __all__ = ["fill"]
 
-_BUS_OF_NAME = {"vd": DiskBus.VIRTIO, "hd": DiskBus.IDE, "sd": DiskBus.SCSI, "fd": DiskBus.FDC, "xvd": DiskBus.XEN}
 _DEFAULT_USB = {Board.PC: "piix3-uhci", Board.Q35: "qemu-xhci", Board.VIRT: "qemu-xhci"}
 _VIDEO_MEMORY = {"vga": 16_384, "cirrus": 16_384, "bochs": 16_384, "qxl": 65_536}
 
@@ -38,7 +34,6 @@ def fill(domain: Domain, qemu: QemuFacts) -> Domain:
     """*domain* with everything but addresses; idempotent."""
     domain = _machine(domain, qemu)
     domain = _cpu(domain, qemu)
-    domain = _actions(domain)
     devices = domain.devices
     for step in _STEPS:
         devices = step(devices, domain, qemu)
@@ -53,14 +48,8 @@ def _machine(domain: Domain, qemu: QemuFacts) -> Domain:
         domain.os,
         arch=domain.os.arch or qemu.arch,
         machine=named if machine is None else machine.name,
-        boot=domain.os.boot or _boot(domain.devices),
     )
     return replace(domain, os=os)
-
-
-def _boot(devices: Devices) -> tuple[BootDevice, ...]:
-    own = [disk.boot for disk in devices.disks] + [nic.boot for nic in devices.interfaces]
-    return () if any(boot is not None for boot in own) else (BootDevice.HD,)
 
 
 def _cpu(domain: Domain, qemu: QemuFacts) -> Domain:
@@ -83,50 +72,8 @@ def _cpu(domain: Domain, qemu: QemuFacts) -> Domain:
     return replace(domain, cpu=cpu)
 
 
-def _actions(domain: Domain) -> Domain:
-    return replace(
-        domain,
-        current_memory=domain.memory if domain.current_memory is None else domain.current_memory,
-        vcpu_placement=domain.vcpu_placement or Placement.STATIC,
-        clock=domain.clock or Clock(offset=ClockOffset.UTC),
-        on_poweroff=domain.on_poweroff or PowerAction.DESTROY,
-        on_reboot=domain.on_reboot or PowerAction.RESTART,
-        on_crash=domain.on_crash or CrashAction.DESTROY,
-    )
-
-
 def _emulator(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
     return replace(devices, emulator=devices.emulator or qemu.path)
-
-
-def _disks(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
-    return replace(devices, disks=tuple(map(_disk, devices.disks)))
-
-
-def _disk(disk: Disk) -> Disk:
-    driver = disk.driver or DiskDriver()
-    return replace(
-        disk,
-        bus=disk.bus or _bus(disk),
-        readonly=disk.readonly or disk.device is DiskDevice.CDROM,
-        driver=replace(driver, name=driver.name or "qemu", type=driver.type or "raw"),
-    )
-
-
-def _bus(disk: Disk) -> DiskBus:
-    if disk.device is DiskDevice.FLOPPY:
-        return DiskBus.FDC
-    for prefix, bus in _BUS_OF_NAME.items():
-        if (disk.target or "").startswith(prefix):
-            return bus
-    return DiskBus.IDE
-
-
-def _interfaces(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
-    def filled(nic: Interface) -> Interface:
-        return nic if nic.model else replace(nic, model="rtl8139" if is_x86(domain) else "virtio")
-
-    return replace(devices, interfaces=tuple(map(filled, devices.interfaces)))
 
 
 def _serials(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
@@ -171,22 +118,16 @@ def _twin(serial: Serial) -> Console:
 
 def _console(console: Console, number: int) -> Console:
     target = console.target or ConsoleTarget(type="serial")
-    return replace(console, target=replace(target, port=number if target.port is None else target.port))
+    return replace(console, target=replace(target, port=number))
 
 
 def _inputs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
-    inputs = tuple(item if item.bus else replace(item, bus=_input_bus(item)) for item in devices.inputs)
+    inputs = devices.inputs
     if is_x86(domain):
         for kind in (InputType.MOUSE, InputType.KEYBOARD):
             if not any(item.type is kind and item.bus is InputBus.PS2 for item in inputs):
                 inputs = (*inputs, Input(type=kind, bus=InputBus.PS2))
     return replace(devices, inputs=inputs)
-
-
-def _input_bus(item: Input) -> InputBus:
-    if item.type in (InputType.MOUSE, InputType.KEYBOARD):
-        return InputBus.PS2
-    return InputBus.NONE if item.type is InputType.EVDEV else InputBus.USB
 
 
 def _displays(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
@@ -195,7 +136,7 @@ def _displays(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
         videos = (Video(),)
     videos = tuple(_video(video, n == 0, domain, qemu) for n, video in enumerate(videos))
     audios = devices.audios or (Audio(id=1, type="none"),)
-    return replace(devices, videos=videos, audios=audios, graphics=tuple(map(_graphics, devices.graphics)))
+    return replace(devices, videos=videos, audios=audios)
 
 
 def _video(video: Video, first: bool, domain: Domain, qemu: QemuFacts) -> Video:
@@ -218,28 +159,8 @@ def _video(video: Video, first: bool, domain: Domain, qemu: QemuFacts) -> Video:
     )
 
 
-def _graphics(display: Graphics) -> Graphics:
-    if display.type is not GraphicsType.VNC:
-        return display
-    if display.socket and not display.listens:
-        display = replace(display, listens=(GraphicsListen(type=ListenType.SOCKET, socket=display.socket),))
-    if not display.listens:
-        address = display.listen or "127.0.0.1"
-        display = replace(display, listens=(GraphicsListen(type=ListenType.ADDRESS, address=address),))
-    first = display.listens[0]
-    if first.type is not ListenType.ADDRESS:
-        return display
-    if first.address is None:
-        first = replace(first, address=display.listen or "127.0.0.1")
-        display = replace(display, listens=(first, *display.listens[1:]))
-    display = replace(display, listen=first.address)
-    if display.port in (None, 0, -1):
-        return replace(display, port=-1, autoport=True)
-    return display if display.autoport is not None else replace(display, autoport=False)
-
-
 def _watchdogs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
-    watchdogs = tuple(replace(item, action=item.action or WatchdogAction.RESET) for item in devices.watchdogs)
+    watchdogs = devices.watchdogs
     if board_of(domain) is Board.Q35 and not any(item.model == "itco" for item in watchdogs):
         # The chip set has it whether or not the XML says so.
         action = watchdogs[0].action if watchdogs else WatchdogAction.RESET
@@ -321,8 +242,6 @@ def _implied(devices: Devices) -> list[tuple[ControllerType, int]]:
 
 _STEPS: tuple[Callable[[Devices, Domain, QemuFacts], Devices], ...] = (
     _emulator,
-    _disks,
-    _interfaces,
     _serials,
     _inputs,
     _displays,

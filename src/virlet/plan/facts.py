@@ -220,6 +220,8 @@ class HostFacts:
     """One of our groups is inside ``net.ipv4.ping_group_range``, so guests on passt can ping."""
     vhost_net: bool = False
     """``/dev/vhost-net`` can be opened."""
+    nameservers: tuple[str, ...] = ()
+    """Addresses of the host's resolvers, in order (``/etc/resolv.conf``); empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
