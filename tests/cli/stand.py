@@ -35,6 +35,11 @@ from virlet.errors import BadConfig, NoDomain, OperationFailed, OperationInvalid
 LOG = b"first line\nsecond \x1b[31mline\n"
 
 
+def forward(proto: str, address: str | None, start: int | str, end: int | None, to: int | str) -> Mapping[str, object]:
+    """A forwarded range as virletd tells it."""
+    return {"proto": proto, "address": address, "dev": None, "start": start, "end": end, "to": to}
+
+
 class Guest:
     def __init__(self, name: str, uuid: UUID, xml: str) -> None:
         self.name, self.uuid, self.xml = name, uuid, xml
@@ -279,17 +284,45 @@ class Names:
         return "qemu"
 
     async def explain(self, uuid: UUID | None, xml: str | None) -> Mapping[str, object]:
-        return {"name": "file" if uuid is None else self._guest(uuid).name, "interfaces": [{"why": ["it is there"]}]}
+        return {
+            "name": "file" if uuid is None else self._guest(uuid).name,
+            "commands": ["qemu -name x", "passt --fd 3"],
+            "interfaces": [
+                {
+                    "alias": "net0",
+                    "backend": "passt",
+                    "why": ["it is the fastest that works here"],
+                    "forwards": [forward("tcp", None, 2022, 2022, 22)],
+                }
+            ],
+            "problems": [],
+        }
 
     async def doctor(self) -> Mapping[str, object]:
-        return {"kvm": {"usable": False, "reason": "no /dev/kvm"}}
+        return {
+            "host": {"arch": "x86_64", "kvm": {"ok": False, "reason": "no /dev/kvm", "hint": "load the module kvm"}},
+            "qemu": [
+                {
+                    "path": "/usr/bin/qemu-system-x86_64",
+                    "arch": "x86_64",
+                    "version": "7.2.19",
+                    "networks": {"passt": {"ok": True, "reason": "", "hint": None}},
+                }
+            ],
+            "passt": None,
+            "ping": False,
+            "lowest_port": 1024,
+            "directories": {"config": "/c"},
+            "problems": ["a status file cannot be read"],
+        }
 
     def ports(self, uuid: UUID) -> Sequence[Mapping[str, object]]:
-        self._guest(uuid)
+        state = "running" if self._guest(uuid).id >= 0 else "off"
+        common = {"alias": "net0", "state": state}
         return [
-            {"alias": "net0", "proto": "tcp", "address": "127.0.0.1", "start": 2022, "end": 2022, "to": 22},
-            {"alias": "net0", "proto": "tcp", "address": "127.0.0.1", "start": 5000, "end": 5009, "to": 1000},
-            {"alias": "net0", "proto": "udp", "address": "::1", "start": 10101, "end": 10101, "to": 10101},
+            {**common, **forward("tcp", "127.0.0.1", 2022, 2022, 22)},
+            {**common, **forward("tcp", None, 5000, 5009, 1000)},
+            {**common, **forward("udp", "::1", "all", None, "same"), "dev": "lo"},
         ]
 
     def details(self, uuid: UUID) -> Mapping[str, object]:

@@ -123,7 +123,12 @@ def test_autostart_goes_on_and_off(virlet: Virlet, server: Connection, xml: Xml)
 def test_explain_takes_a_name_or_a_file(virlet: Virlet, server: Connection, home: Home, xml: Xml) -> None:
     server.define(xml("web"))
     (home.path / "web.xml").write_text(xml("web"))
-    assert virlet("explain", "web").out == "name: web\ninterfaces:\n  -\n    why:\n      - it is there\n"
+    assert virlet("explain", "web").out == (
+        "name: web\ncommands:\n  - qemu -name x\n  - passt --fd 3\ninterfaces:\n  -\n    alias: net0\n"
+        "    backend: passt\n    why:\n      - it is the fastest that works here\n"
+        "    forwards:\n      - tcp *:2022 reaches 22\nproblems: none\n"
+    )
+    assert virlet("explain", "web", "--json").json["interfaces"][0]["forwards"][0]["to"] == 22
     assert virlet("explain", str(home.path / "web.xml"), "--json").json["name"] == "file"
     assert virlet("explain", "-", "--json", stdin=xml("x")).json["name"] == "file"
 
@@ -131,9 +136,9 @@ def test_explain_takes_a_name_or_a_file(virlet: Virlet, server: Connection, home
 def test_ports_are_a_line_each(virlet: Virlet, server: Connection, xml: Xml) -> None:
     server.define(xml("web")).start()
     expected = (
-        "web\tnet0\ttcp\t127.0.0.1:2022\t22\t-\n"
-        "web\tnet0\ttcp\t127.0.0.1:5000-5009\t1000-1009\t-\n"
-        "web\tnet0\tudp\t[::1]:10101\t10101\t-\n"
+        "web\tnet0\ttcp\t127.0.0.1:2022\t22\trunning\n"
+        "web\tnet0\ttcp\t*:5000-5009\t1000-1009\trunning\n"
+        "web\tnet0\tudp\t[::1]%lo:all\tsame\trunning\n"
     )
     assert virlet("port").out == expected
     assert virlet("port", "web").out == expected
@@ -171,8 +176,19 @@ def test_compat_is_switched_and_shown(virlet: Virlet) -> None:
 
 
 def test_doctor_prints_what_the_server_found(virlet: Virlet) -> None:
-    assert virlet("doctor").out == "kvm:\n  usable: no\n  reason: no /dev/kvm\n"
-    assert virlet("doctor", "--json").json == {"kvm": {"usable": False, "reason": "no /dev/kvm"}}
+    ran = virlet("doctor")
+    assert ran.code == 0
+    assert ran.out == (
+        "no\tKVM\tno /dev/kvm\tload the module kvm\n"
+        "ok\tQEMU x86_64\t/usr/bin/qemu-system-x86_64 7.2.19\t-\n"
+        "ok\tnetwork passt (x86_64)\t-\t-\n"
+        "no\tpasst\tnot installed\t-\n"
+        "no\tguests can ping\t-\tadd your group to the sysctl net.ipv4.ping_group_range\n"
+        "ok\tlowest port to forward\t1024\t-\n"
+        "ok\tconfig directory\t/c\t-\n"
+        "no\tproblem\ta status file cannot be read\t-\n"
+    )
+    assert virlet("doctor", "--json").json["host"]["kvm"]["ok"] is False
 
 
 def test_version_tells_the_server_if_it_runs_and_starts_none(virlet: Virlet, home: Home) -> None:

@@ -141,7 +141,7 @@ def test_a_traceback_is_shown_with_debug_only(virlet: Virlet, server: Connection
     assert "Traceback" not in virlet("start", "nobody").err
     ran = virlet("start", "nobody", "--debug")
     assert "Traceback" in ran.err
-    assert ran.code == Exit.FAILED
+    assert ran.code == Exit.NO_DOMAIN
 
 
 def test_a_reader_that_goes_away_is_no_error(home: Home, server: Connection, xml: Callable[[str], str]) -> None:

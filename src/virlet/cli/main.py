@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ def run(args: Sequence[str]) -> int:
     from virlet.cli.report import complain, report
     from virlet.cli.root import root
 
-    if not args:
+    if not args and "_VIRLET_COMPLETE" not in os.environ:
         click.echo(root.get_help(click.Context(root, info_name="virlet")), err=True)
         return Exit.USAGE
     app = App(as_json="--json" in args, debug="--debug" in args)
@@ -47,6 +48,8 @@ def run(args: Sequence[str]) -> int:
         return Exit.INTERRUPTED
     except Exception as error:  # the one place where everything ends: a message, not a traceback
         if app.debug:
-            raise
+            import traceback
+
+            traceback.print_exc()
         return report(error, as_json=app.as_json)
     return outcome if isinstance(outcome, int) else Exit.OK

@@ -70,7 +70,7 @@ def _exits() -> Iterator[str]:
 
 def _common() -> Iterator[str]:
     yield "## Options that every command takes\n"
-    yield from _options([param for param in root.params if param.name in COMMON or param.name == "version"])
+    yield from _options([param for param in root.params if param.name in COMMON])
 
 
 def _commands() -> Iterator[str]:

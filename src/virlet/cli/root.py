@@ -46,7 +46,7 @@ def _common() -> list[click.Parameter]:
         click.Option(
             ["--debug"],
             is_flag=True,
-            help="Log what is done, and show tracebacks.",
+            help="Show the traceback of an error.",
             expose_value=False,
             callback=_remember,
         ),

@@ -47,7 +47,7 @@ def _json(event: Event, now: datetime) -> dict[str, object]:
         "uuid": event.uuid,
         "id": event.id,
         "event": event.kind,
-        **event.values,
+        "values": dict(event.values),
     }
     if event.kind == "lifecycle":
         found["change"], found["detail"] = event_words(*_numbers(event))

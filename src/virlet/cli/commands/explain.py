@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from virlet.cli.app import App
 from virlet.cli.arguments import DomainName, read_xml
+from virlet.cli.forwards import guest_side, host_side
 from virlet.cli.root import command, pass_app
 
 __all__ = ["explain"]
@@ -26,4 +29,18 @@ def explain(app: App, what: str) -> None:
     if app.as_json:
         app.output.document(answer)
     else:
-        app.output.tree(answer)
+        app.output.tree(_readable(answer))
+
+
+def _readable(answer: Mapping[str, object]) -> Mapping[str, object]:
+    """The same with forwarded ports in one word each."""
+    nics = answer.get("interfaces")
+    if not isinstance(nics, list):
+        return answer
+    return {**answer, "interfaces": [{**nic, "forwards": _forwards(nic.get("forwards"))} for nic in nics]}
+
+
+def _forwards(rows: object) -> list[str]:
+    return [
+        f"{row['proto']} {host_side(row)} reaches {guest_side(row)}" for row in (rows if isinstance(rows, list) else [])
+    ]

@@ -9,6 +9,7 @@ import click
 
 from virlet.cli.app import App
 from virlet.cli.arguments import DomainName
+from virlet.cli.forwards import guest_side, host_side
 from virlet.cli.root import command, pass_app
 
 if TYPE_CHECKING:
@@ -44,23 +45,4 @@ def _ports(domain: Domain) -> list[dict[str, object]]:
 
 
 def _row(row: Mapping[str, object]) -> tuple[object, ...]:
-    host = f"{_address(row.get('address'))}:{_range(row.get('start'), row.get('end'))}"
-    guest = _range(row.get("to"), _last_guest_port(row))
-    return row["domain"], row.get("alias"), row.get("proto"), host, guest, row.get("state")
-
-
-def _address(address: object) -> str:
-    """``*`` for all; IPv6 in brackets."""
-    text = str(address or "*")
-    return f"[{text}]" if ":" in text else text
-
-
-def _range(first: object, last: object) -> str:
-    return f"{first}" if last in (None, first) else f"{first}-{last}"
-
-
-def _last_guest_port(row: Mapping[str, object]) -> object:
-    first, last, to = row.get("start"), row.get("end"), row.get("to")
-    if isinstance(first, int) and isinstance(last, int) and isinstance(to, int):
-        return to + last - first
-    return None
+    return row["domain"], row.get("alias"), row.get("proto"), host_side(row), guest_side(row), row.get("state")
