@@ -14,16 +14,15 @@ from virlet.engine.adopt import adopt_all
 from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.engine.context import Context, Dirs
 from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
-from virlet.engine.facts import gather
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
 from virlet.engine.start import start
 from virlet.enums import CreateFlags, DefineFlags, DomainState, ErrorDomain, ListDomainsFlags, UndefineFlags
 from virlet.errors import ConfigUnsupported, InvalidArg, NoSupport, OperationInvalid, VirletError
-from virlet.model.caps import print_capabilities, print_domain_capabilities
 from virlet.model.domain import Domain
 from virlet.net.choose import registry
+from virlet.plan.facts import Facts
 
 __all__ = ["QemuDriver", "open_driver"]
 
@@ -67,12 +66,16 @@ class QemuDriver:
 
     def capabilities(self) -> str:
         """Capabilities XML."""
+        from virlet.model.caps import print_capabilities
+
         return print_capabilities(self._context.facts)
 
     async def domain_capabilities(
         self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
     ) -> str:
         """Domain capabilities XML."""
+        from virlet.model.caps import print_domain_capabilities
+
         return print_domain_capabilities(self._context.facts, emulator, arch, machine, virttype)
 
     # Domains, as far as they are only looked at
@@ -331,15 +334,20 @@ def _cpu_time(pid: int) -> int:
     return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICKS)
 
 
-async def open_driver(path: str = "/session", dirs: Dirs | None = None) -> QemuDriver:
+async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: Facts | None = None) -> QemuDriver:
     """The driver of ``qemu://PATH``: definitions read, running guests taken over, autostart guests on their way.
 
-    Raises :class:`SystemFailure` when our directories cannot be made.
+    *dirs* and *facts* are this user's and this host's unless given.  Raises :class:`SystemFailure` when our directories
+    cannot be made.
     """
     if path != "/session":
         raise ConfigUnsupported(f"unexpected QEMU URI path '{path}'", hint="use qemu:///session")
     dirs = dirs or Dirs.ours()
-    context = Context(dirs, await gather(dirs.cache), registry())
+    if facts is None:
+        from virlet.engine.facts import gather
+
+        facts = await gather(dirs.cache)
+    context = Context(dirs, facts, registry())
     make_private(dirs.runtime)
     context.status.prepare()
     load_definitions(context)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from virlet.errors import SystemFailure
@@ -48,7 +49,8 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
         if durable:
             _sync_directory(path.parent)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()
         raise SystemFailure.of(error, f"cannot write '{path}'", hint=_hint(error)) from error
 
 

@@ -1,0 +1,181 @@
+"""A driver of our own in directories of our own, with recorded facts, so that no probe runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from virlet.engine.api import DomainEvent, HelperEvent
+from virlet.engine.context import Dirs
+from virlet.engine.driver import QemuDriver, open_driver
+from virlet.enums import EventId
+from virlet.plan.facts import CpuModel, Facts, HostFacts, MachineType, PasstFacts, QemuFacts, Support
+from virlet.proc.identity import boot_id
+
+RECORDED = Path(__file__).parent.parent / "plan" / "facts" / "qemu-7.2.json"
+
+XML = """<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type>{os}</os>
+  {extra}
+  <devices>
+    {devices}
+    <serial type='pty'><target port='0'/></serial>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+UUID = "7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}"
+
+
+def _qemu(path: str) -> QemuFacts:
+    data = json.loads(RECORDED.read_text())
+    return QemuFacts(
+        path=path,
+        arch=data["arch"],
+        version=tuple(data["version"]),
+        machines={each["name"]: MachineType(**each) for each in data["machines"]},
+        types=frozenset(data["devices"]) | frozenset(data["objects"]),
+        devices=frozenset(data["devices"]),
+        objects=frozenset(data["objects"]),
+        netdevs={name: frozenset(members) for name, members in data["netdevs"].items()},
+        chardevs={name: frozenset(members) for name, members in data["chardevs"].items()},
+        blockdevs=frozenset(data["blockdevs"]),
+        commands=frozenset(data["commands"]),
+        events=frozenset(data["events"]),
+        options={name: frozenset(parameters) for name, parameters in data["options"].items()},
+        accels=frozenset(data["accels"]),
+        cpus={each["name"]: CpuModel(**{**each, "missing": frozenset(each["missing"])}) for each in data["cpus"]},
+    )
+
+
+@pytest.fixture(scope="session")
+def facts() -> Facts:
+    """This host as if it had been probed, with the real programs where they are installed."""
+    emulator = shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64"
+    passt = shutil.which("passt")
+    return Facts(
+        host=HostFacts(
+            arch="x86_64",
+            hostname="here",
+            machine_id="0123456789abcdef0123456789abcdef",
+            uuid="01234567-89ab-cdef-0123-456789abcdef",
+            boot_id=boot_id(),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            memory_kib=4 << 20,
+            cpus=2,
+            route_ipv4=True,
+            interfaces=frozenset(os.listdir("/sys/class/net")),
+        ),
+        qemu={emulator: _qemu(emulator)},
+        passt=passt
+        and PasstFacts(
+            path=passt,
+            options=frozenset(
+                [
+                    "fd",
+                    "foreground",
+                    "stderr",
+                    "mtu",
+                    "interface",
+                    "address",
+                    "netmask",
+                    "gateway",
+                    "dns-forward",
+                    "tcp-ports",
+                    "udp-ports",
+                ]
+            ),
+            may_run=Support(True),
+        ),
+    )
+
+
+@pytest.fixture
+def dirs() -> Iterator[Dirs]:
+    """Directories under a short path: the sockets of a guest must fit into 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="vl") as name:
+        root = Path(name)
+        yield Dirs(root / "c", root / "s", root / "h", root / "r")
+
+
+class Recorder:
+    """Every event as ``name:details``, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[DomainEvent | HelperEvent] = []
+
+    def __call__(self, event: DomainEvent | HelperEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def lifecycle(self) -> list[tuple[int, int]]:
+        """(event, detail) of the lifecycle events."""
+        return [
+            (int(each.args["event"]), int(each.args["detail"]))
+            for each in self.events
+            if isinstance(each, DomainEvent) and each.id is EventId.LIFECYCLE
+        ]
+
+    @property
+    def helpers(self) -> list[str]:
+        """Kinds of the helper events."""
+        return [each.kind for each in self.events if isinstance(each, HelperEvent)]
+
+
+Open = Callable[[], Awaitable[QemuDriver]]
+
+
+@pytest.fixture
+async def opener(dirs: Dirs, facts: Facts) -> AsyncIterator[Open]:
+    """Opens a driver on the test's directories; whatever guest is left at the end is destroyed."""
+    drivers: list[QemuDriver] = []
+
+    async def opened() -> QemuDriver:
+        driver = await open_driver("/session", dirs, facts)
+        drivers.append(driver)
+        return driver
+
+    yield opened
+    for driver in drivers:
+        await driver.close()
+    last = await open_driver("/session", dirs, replace(facts))
+    for guest in last._context.guests:
+        if guest.active:
+            await last.destroy(guest.uuid, 0)
+    await last.close()
+
+
+@pytest.fixture
+async def driver(opener: Open) -> QemuDriver:
+    """A driver with nothing defined."""
+    return await opener()
+
+
+@pytest.fixture
+def heard(driver: QemuDriver) -> Recorder:
+    """What the driver tells from now on."""
+    recorder = Recorder()
+    driver.subscribe(recorder)
+    return recorder
+
+
+@pytest.fixture
+def xml() -> Callable[..., str]:
+    """Domain XML: ``xml("name", devices=…, os=…, extra=…)``."""
+
+    def make(name: str = "one", number: int = 1, *, devices: str = "", os: str = "", extra: str = "") -> str:
+        return XML.format(name=name, uuid=UUID.format(number), devices=devices, os=os, extra=extra)
+
+    return make

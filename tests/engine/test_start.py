@@ -1,0 +1,340 @@
+"""A guest's life over real programs: what comes up, what is said, and that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virlet.engine.context import Dirs
+from virlet.engine.driver import QemuDriver
+from virlet.enums import CreateFlags, DomainState, ErrorCode, EventId, ListDomainsFlags, ShutoffReason
+from virlet.errors import BadConfig, InternalError, NoDomain, OperationFailed, OperationInvalid, VirletError
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs qemu-system-x86_64"),
+    pytest.mark.skipif(shutil.which("passt") is None, reason="needs passt"),
+    pytest.mark.skipif(os.getuid() == 0, reason="passt started as root becomes nobody"),
+]
+
+Recorder = Any
+Xml = Callable[..., str]
+Open = Callable[[], Awaitable[QemuDriver]]
+
+PASST = """<interface type='user'><mac address='52:54:00:00:00:0{n}'/><model type='virtio'/><backend type='passt'/>
+<portForward proto='tcp' address='127.0.0.1'>{ranges}</portForward></interface>"""
+
+
+def free_ports(count: int) -> int:
+    """The first of *count* ports in a row that nobody has."""
+    for first in range(21000 + os.getpid() % 9000, 60000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+def passt(first: int, last: int | None = None, n: int = 1) -> str:
+    end = f" end='{last}'" if last else ""
+    return PASST.format(n=n, ranges=f"<range start='{first}'{end} to='22'/>")
+
+
+def children(dirs: Dirs) -> list[int]:
+    """Processes that have a path of the test's directories on their command line or among their descriptors."""
+    root = os.fsencode(dirs.runtime.parent)
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            if root in (each / "cmdline").read_bytes() or any(
+                root in os.fsencode(os.readlink(fd)) for fd in (each / "fd").iterdir()
+            ):
+                found.append(int(each.name))
+        except (OSError, ProcessLookupError):
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def nothing_left(dirs: Dirs) -> None:
+    assert list(dirs.runtime.rglob("*")) == []
+    assert list(dirs.state.rglob("*.json")) == []
+    assert children(dirs) == []
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for something that the outside world does and nobody tells."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+def helper_of(driver: QemuDriver, uuid: Any) -> Any:
+    (helper,) = driver.details(uuid)["helpers"]  # type: ignore[misc]
+    return helper
+
+
+async def helper_pid(driver: QemuDriver, uuid: Any, other_than: int = 0) -> int:
+    """The pid of the one helper, once it is another than before."""
+    await until(lambda: helper_of(driver, uuid)["pid"] not in (None, other_than))
+    return int(helper_of(driver, uuid)["pid"])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_a_start_and_a_destroy_leave_nothing(driver: QemuDriver, heard: Recorder, xml: Xml, dirs: Dirs) -> None:
+    port = free_ports(3)
+    uuid = (await driver.define(xml(devices=passt(port, port + 2)), 0)).uuid
+    await driver.start(uuid, 0, None)  # what is imported and opened once is open now
+    await driver.destroy(uuid, 0)
+    before = descriptors()
+    heard.events.clear()
+    for _ in range(2):
+        ref = await driver.start(uuid, 0, None)
+        assert ref.id > 0
+        assert driver.by_id(ref.id) == ref
+        assert driver.state(uuid) == (DomainState.RUNNING, 1)
+        assert all(map(listens, range(port, port + 3)))
+        assert driver.info(uuid).cpu_time > 0
+        assert f"id='{ref.id}'" in driver.xml(uuid, 0)
+        assert "/dev/pts/" in driver.xml(uuid, 0)
+        await driver.destroy(uuid, 0)
+        assert driver.state(uuid) == (DomainState.SHUTOFF, ShutoffReason.DESTROYED)
+        assert driver.by_uuid(uuid).id == -1
+        nothing_left(dirs)
+    assert heard.lifecycle == [(4, 0), (2, 0), (6, 2), (5, 1)] * 2
+    assert descriptors() == before
+
+
+async def test_suspend_resume_reset_and_what_they_say(driver: QemuDriver, heard: Recorder, xml: Xml) -> None:
+    uuid = (await driver.create(xml(), CreateFlags.PAUSED, None)).uuid
+    assert driver.state(uuid) == (DomainState.PAUSED, 1)
+    await driver.resume(uuid)
+    assert driver.state(uuid) == (DomainState.RUNNING, 5)
+    with pytest.raises(OperationInvalid, match="already running"):
+        await driver.resume(uuid)
+    await driver.suspend(uuid)
+    await driver.suspend(uuid)
+    assert driver.state(uuid) == (DomainState.PAUSED, 1)
+    await driver.resume(uuid)
+    await driver.reset(uuid, 0)
+    await driver.destroy(uuid, 0)
+    assert heard.lifecycle == [(2, 0), (3, 0), (4, 0), (3, 0), (4, 0), (6, 2), (5, 1)]
+    assert EventId.REBOOT in [each.id for each in heard.events]
+
+
+async def test_a_transient_guest_is_gone_when_it_stops(driver: QemuDriver, xml: Xml) -> None:
+    ref = await driver.create(xml(), 0, None)
+    assert not driver.is_persistent(ref.uuid)
+    with pytest.raises(OperationInvalid, match="already active"):
+        await driver.create(xml(), 0, None)
+    await driver.destroy(ref.uuid, 0)
+    with pytest.raises(NoDomain):
+        driver.by_uuid(ref.uuid)
+
+
+async def test_defining_and_undefining_a_running_guest(driver: QemuDriver, xml: Xml, dirs: Dirs) -> None:
+    uuid = (await driver.create(xml(), 0, None)).uuid
+    await driver.define(xml(extra="<description>next time</description>"), 0)
+    assert driver.is_persistent(uuid)
+    assert driver.is_updated(uuid)
+    assert "next time" not in driver.xml(uuid, 0)
+    assert "next time" in driver.xml(uuid, 2)
+    await driver.undefine(uuid, 0)
+    assert driver.is_active(uuid)
+    await driver.destroy(uuid, 0)
+    assert driver.domains(ListDomainsFlags(0)) == []
+    nothing_left(dirs)
+
+
+async def test_a_guest_whose_qemu_is_killed_has_crashed(
+    driver: QemuDriver, heard: Recorder, xml: Xml, dirs: Dirs
+) -> None:
+    uuid = (await driver.define(xml(devices=passt(free_ports(1))), 0)).uuid
+    await driver.start(uuid, 0, None)
+    guest = driver._context.guests.find(uuid)
+    heard.events.clear()
+    os.kill(int(str(driver.details(uuid)["pid"])), signal.SIGKILL)
+    async with asyncio.timeout(10):
+        await guest.stopped.wait()
+    assert driver.state(uuid) == (DomainState.SHUTOFF, ShutoffReason.CRASHED)
+    assert heard.lifecycle == [(5, 5)]
+    nothing_left(dirs)
+
+
+async def test_qemu_ended_by_a_stranger_has_shut_down(driver: QemuDriver, heard: Recorder, xml: Xml) -> None:
+    uuid = (await driver.define(xml(), 0)).uuid
+    await driver.start(uuid, 0, None)
+    heard.events.clear()
+    os.kill(int(str(driver.details(uuid)["pid"])), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await driver._context.guests.find(uuid).stopped.wait()
+    assert heard.lifecycle == [(6, 2), (5, 0)]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_a_taken_port_is_named_before_anything_starts(
+    driver: QemuDriver, heard: Recorder, xml: Xml, dirs: Dirs, taken: int
+) -> None:
+    port = free_ports(3)
+    uuid = (await driver.define(xml(devices=passt(port, port + 2)), 0)).uuid
+    heard.events.clear()
+    with socket.create_server(("127.0.0.1", port + taken)):
+        with pytest.raises(BadConfig, match=rf"TCP port {port + taken} on 127.0.0.1 is taken by .*line [0-9]+"):
+            await driver.start(uuid, 0, None)
+        assert heard.events == []
+        nothing_left(dirs)
+    await driver.start(uuid, 0, None)
+    await driver.destroy(uuid, 0)
+
+
+async def test_qemu_that_refuses_its_command_line_says_why(driver: QemuDriver, xml: Xml, dirs: Dirs) -> None:
+    bad = xml(devices=passt(free_ports(1))).replace(
+        "<domain type='qemu'>", "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+    )
+    bad = bad.replace("</domain>", "<qemu:commandline><qemu:arg value='-nonsense'/></qemu:commandline></domain>")
+    uuid = (await driver.define(bad, 0)).uuid
+    with pytest.raises(InternalError, match=r"process exited while connecting to monitor: .*-nonsense") as caught:
+        await driver.start(uuid, 0, None)
+    assert caught.value.code == ErrorCode.INTERNAL_ERROR
+    assert driver.state(uuid) == (DomainState.SHUTOFF, ShutoffReason.FAILED)
+    nothing_left(dirs)
+
+
+async def test_a_killed_helper_is_replaced(driver: QemuDriver, heard: Recorder, xml: Xml) -> None:
+    port = free_ports(1)
+    uuid = (await driver.define(xml(devices=passt(port)), 0)).uuid
+    await driver.start(uuid, 0, None)
+    pid = await helper_pid(driver, uuid)
+    for _ in range(3):
+        os.kill(pid, signal.SIGKILL)
+        pid = await helper_pid(driver, uuid, other_than=pid)
+        await until(lambda: listens(port))
+    await until(lambda: len(heard.helpers) >= 6)
+    assert heard.helpers == ["lost", "restarted"] * 3
+    await driver.destroy(uuid, 0)
+
+
+async def test_a_helper_that_cannot_stay_is_given_up_and_tried_again_at_resume(
+    driver: QemuDriver, heard: Recorder, xml: Xml
+) -> None:
+    port = free_ports(1)
+    uuid = (await driver.define(xml(devices=passt(port)), 0)).uuid
+    await driver.start(uuid, 0, None)
+    pid = await helper_pid(driver, uuid)
+    for _ in range(6):
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: "gave-up" in heard.helpers or helper_of(driver, uuid)["pid"] not in (None, pid))  # noqa: B023
+        pid = helper_of(driver, uuid)["pid"]
+    helper = helper_of(driver, uuid)
+    assert helper["condition"] == "gave up"
+    assert helper["restarts"] == 5
+    await driver.suspend(uuid)
+    await driver.resume(uuid)
+    await helper_pid(driver, uuid)
+    await driver.destroy(uuid, 0)
+
+
+async def test_a_guest_and_its_helper_outlive_the_daemon(opener: Open, xml: Xml, dirs: Dirs) -> None:
+    first = await opener()
+    port = free_ports(1)
+    uuid = (await first.define(xml(devices=passt(port)), 0)).uuid
+    ref = await first.start(uuid, 0, None)
+    text, pid, helper = first.xml(uuid, 0), first.details(uuid)["pid"], await helper_pid(first, uuid)
+    await first.close()
+    second = await opener()
+    assert second.by_uuid(uuid) == ref
+    assert second.state(uuid) == (DomainState.RUNNING, 1)
+    assert second.xml(uuid, 0) == text
+    assert second.details(uuid)["pid"] == pid
+    assert await helper_pid(second, uuid) == helper
+    other = await second.create(xml("two", 2), 0, None)
+    assert other.id > ref.id
+    await second.destroy(other.uuid, 0)
+    await second.destroy(uuid, 0)
+    nothing_left(dirs)
+
+
+async def test_a_helper_that_died_without_a_daemon_is_replaced_by_the_next(opener: Open, xml: Xml, dirs: Dirs) -> None:
+    first = await opener()
+    port = free_ports(1)
+    uuid = (await first.define(xml(devices=passt(port)), 0)).uuid
+    await first.start(uuid, 0, None)
+    pid = await helper_pid(first, uuid)
+    await first.close()
+    os.kill(pid, signal.SIGKILL)
+    second = await opener()
+    await helper_pid(second, uuid, other_than=pid)
+    await until(lambda: listens(port))
+    await second.destroy(uuid, 0)
+    nothing_left(dirs)
+
+
+async def test_a_guest_that_died_without_a_daemon_is_reported_and_cleaned_up(
+    opener: Open, xml: Xml, dirs: Dirs
+) -> None:
+    first = await opener()
+    uuid = (await first.define(xml(devices=passt(free_ports(1))), 0)).uuid
+    await first.start(uuid, 0, None)
+    pid = int(str(first.details(uuid)["pid"]))
+    await first.close()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)  # noqa: ASYNC222
+    second = await opener()
+    assert second.state(uuid) == (DomainState.SHUTOFF, ShutoffReason.CRASHED)
+    nothing_left(dirs)
+    await second.start(uuid, 0, None)
+    await second.destroy(uuid, 0)
+
+
+async def test_a_console_has_one_user_unless_it_is_taken(driver: QemuDriver, xml: Xml) -> None:
+    uuid = (await driver.create(xml(), 0, None)).uuid
+    first = await driver.open_console(uuid, None, 0)
+    taken: list[bool] = []
+    first.on_taken(lambda: taken.append(True))
+    with pytest.raises(OperationFailed, match="Active console session exists for this domain"):
+        await driver.open_console(uuid, "serial0", 0)
+    second = await driver.open_console(uuid, "serial0", 1)
+    assert taken == [True]
+    assert not os.get_blocking(second.fileno())
+    first.close()
+    second.close()
+    (await driver.open_console(uuid, None, 0)).close()
+    with pytest.raises(VirletError, match="cannot find character device nope"):
+        await driver.open_console(uuid, "nope", 0)
+    await driver.destroy(uuid, 0)
+
+
+async def test_a_guest_of_a_connection_that_ends_is_destroyed(driver: QemuDriver, xml: Xml) -> None:
+    owner, other = object(), object()
+    ref = await driver.create(xml(), CreateFlags.AUTODESTROY, owner)
+    await driver.owner_gone(other)
+    assert driver.is_active(ref.uuid)
+    await driver.owner_gone(owner)
+    assert driver.domains(ListDomainsFlags(0)) == []
+
+
+async def test_autostart_guests_come_up_with_the_daemon(opener: Open, xml: Xml) -> None:
+    first = await opener()
+    uuid = (await first.define(xml(), 0)).uuid
+    await first.set_autostart(uuid, True)
+    await first.close()
+    second = await opener()
+    await until(lambda: second.is_active(uuid))
+    await second.destroy(uuid, 0)
