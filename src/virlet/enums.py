@@ -415,6 +415,13 @@ class ShutdownDetail(IntEnum):
     HOST = 2
 
 
+class PmSuspendedDetail(IntEnum):
+    """``virDomainEventPMSuspendedDetailType``."""
+
+    MEMORY = 0
+    DISK = 1
+
+
 class CrashedDetail(IntEnum):
     """``virDomainEventCrashedDetailType``."""
 

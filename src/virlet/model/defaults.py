@@ -9,18 +9,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from virlet.model.chardev import Console, ConsoleTarget, Serial, SerialTarget
+from virlet.model.chardev import ChardevType, Console, ConsoleTarget, Serial, SerialTarget
 from virlet.model.defaults_interface import settle_interface
 from virlet.model.disk import Disk, DiskBus, DiskDevice, DiskDriver
 from virlet.model.elements import Devices, Domain, Placement
 from virlet.model.fresh import Fresh
 from virlet.model.graphics import Graphics, GraphicsListen, GraphicsType, ListenType, Video
 from virlet.model.interface import Interface
-from virlet.model.machine import BootDevice, Clock, CrashAction, Os, PowerAction
+from virlet.model.machine import BootDevice, Clock, Cpu, CpuMode, CrashAction, Os, PowerAction
 from virlet.model.peripherals import Input, InputBus, InputType, Watchdog, WatchdogAction
 from virlet.xml.declare import Element
 
-__all__ = ["settle", "settle_device"]
+__all__ = ["mirror_console", "settle", "settle_device"]
 
 E = TypeVar("E", bound=Element)
 
@@ -43,20 +43,21 @@ def settle(domain: Domain, fresh: Fresh, *, live: bool = False) -> Domain:
         current_memory=min(domain.current_memory or domain.memory, domain.memory),
         vcpu_placement=domain.vcpu_placement or Placement.STATIC,
         os=_os(domain),
+        cpu=_cpu(domain.cpu),
         clock=domain.clock or Clock(),
         on_poweroff=domain.on_poweroff or PowerAction.DESTROY,
         on_reboot=domain.on_reboot or PowerAction.RESTART,
         on_crash=domain.on_crash or CrashAction.DESTROY,
-        devices=replace(
-            devices,
-            disks=_each(devices.disks, fresh, live),
-            interfaces=_each(devices.interfaces, fresh, live),
-            serials=_numbered(_each(devices.serials, fresh, live)),
-            consoles=_consoles(devices),
-            inputs=_each(devices.inputs, fresh, live),
-            graphics=_each(devices.graphics, fresh, live),
-            videos=_videos(_each(devices.videos, fresh, live)),
-            watchdogs=_each(devices.watchdogs, fresh, live),
+        devices=_with_consoles(
+            replace(
+                devices,
+                disks=_each(devices.disks, fresh, live),
+                interfaces=_each(devices.interfaces, fresh, live),
+                inputs=_each(devices.inputs, fresh, live),
+                graphics=_each(devices.graphics, fresh, live),
+                videos=_videos(_each(devices.videos, fresh, live)),
+                watchdogs=_each(devices.watchdogs, fresh, live),
+            )
         ),
     )
 
@@ -92,6 +93,13 @@ def _os(domain: Domain) -> Os:
     return replace(domain.os, boot=(BootDevice.HD,))
 
 
+def _cpu(cpu: Cpu | None) -> Cpu | None:
+    if cpu is None or cpu.mode is not CpuMode.HOST_PASSTHROUGH:
+        return cpu
+    migratable = True if cpu.migratable is None else cpu.migratable
+    return replace(cpu, check=cpu.check or "none", migratable=migratable)
+
+
 def _disk(disk: Disk) -> Disk:
     bus = disk.bus
     if bus is None and disk.target is not None:
@@ -116,18 +124,41 @@ def _numbered(serials: tuple[Serial, ...]) -> tuple[Serial, ...]:
     return tuple(numbered)
 
 
-def _consoles(devices: Devices) -> tuple[Console, ...]:
-    """The first console is the first serial port, and consoles are numbered."""
-    consoles = devices.consoles
-    if not consoles and devices.serials:
-        first = devices.serials[0]
-        consoles = (Console(type=first.type, sources=first.sources, log=first.log),)
+def _with_consoles(devices: Devices) -> Devices:
+    """The first console and the first serial port are one device: either implies the other; consoles are numbered."""
+    consoles, serials = devices.consoles, devices.serials
+    if not consoles and serials:
+        consoles = (Console(type=serials[0].type),)
     numbered = []
     for number, console in enumerate(consoles):
         target = console.target or ConsoleTarget()
-        kind = target.type or "serial"
-        numbered.append(replace(console, target=replace(target, type=kind, port=number)))
-    return tuple(numbered)
+        numbered.append(replace(console, target=replace(target, type=target.type or "serial", port=number)))
+    if numbered and not serials and _is_serial(numbered[0]):
+        first = numbered[0]
+        serials = (Serial(type=first.type, sources=first.sources, protocol=first.protocol, log=first.log),)
+    return mirror_console(replace(devices, consoles=tuple(numbered), serials=_numbered(serials)))
+
+
+def _is_serial(console: Console) -> bool:
+    return console.target is not None and console.target.type == "serial"
+
+
+def mirror_console(devices: Devices) -> Devices:
+    """*devices* with the first console saying what the first serial port says; to be called when the latter changes."""
+    if not devices.consoles or not devices.serials or not _is_serial(devices.consoles[0]):
+        return devices
+    serial, console = devices.serials[0], devices.consoles[0]
+    tty = serial.source.path if serial.type is ChardevType.PTY and serial.source is not None else None
+    same = replace(
+        console,
+        type=serial.type,
+        tty=tty,
+        sources=serial.sources,
+        protocol=serial.protocol,
+        log=serial.log,
+        alias=serial.alias,
+    )
+    return devices if same == console else replace(devices, consoles=(same, *devices.consoles[1:]))
 
 
 def _input(device: Input) -> Input:
