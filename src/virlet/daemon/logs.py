@@ -7,6 +7,7 @@ import os
 import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO
 
 __all__ = ["reopen", "start_logging"]
@@ -46,6 +47,12 @@ def start_logging(path: Path | None, verbose: bool) -> None:
         file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
+    sys.excepthook = _last_words
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug that ends the daemon: in the log file too, for stderr may be nowhere."""
+    logging.getLogger(__name__).critical("bug: the daemon ends", exc_info=(kind, error, trace))
 
 
 def reopen() -> None:

@@ -44,6 +44,9 @@ class Settings:
     """Seconds without clients and guests until the end; ``None``: never, unless socket-activated."""
     verbose: bool
     ready_fd: int | None
+    """Gets ``READY=1`` when clients are let in."""
+    autostarted: bool
+    """A client started us and keeps stderr only until we are ready."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="end when idle so long: no client, no guest")
     parser.add_argument("--socket", type=Path, metavar="PATH", help="listen here")
     parser.add_argument("--config", type=Path, metavar="FILE", help="read this instead of virletd.toml")
-    parser.add_argument("--ready-fd", type=int, metavar="FD", help="write a line to this descriptor when ready")
+    parser.add_argument("--ready-fd", type=int, metavar="FD", help="write READY=1 here when clients are let in")
+    parser.add_argument("--autostarted", action="store_true", help="started by a client: be silent once ready")
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
     parser.add_argument("-V", "--version", action="version", version=f"virletd {__version__}")
     return parser
@@ -76,6 +80,7 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
         timeout=float(timeout) if timeout else None,
         verbose=options.verbose or bool(file.get("verbose")),
         ready_fd=options.ready_fd,
+        autostarted=options.autostarted,
     )
 
 
@@ -130,7 +135,7 @@ async def serve(settings: Settings, passed: dict[str, list[socket.socket]], envi
         if timeout is not None:
             server.on_change = IdleExit(server, timeout, stop).changed
             server.on_change()
-        _announce(settings.ready_fd, environ)
+        _announce(settings, environ)
         await stop.wait()
         log.info("ending; guests run on")
         sd.notify("STOPPING=1", environ)
@@ -152,14 +157,19 @@ def _listeners(path: Path, passed: dict[str, list[socket.socket]]) -> list[Liste
     return [*given, Listener(path)]
 
 
-def _announce(ready_fd: int | None, environ: dict[str, str]) -> None:
+def _announce(settings: Settings, environ: dict[str, str]) -> None:
     sd.notify("READY=1", environ)
-    if ready_fd is not None:
+    if settings.ready_fd is not None:
         try:
-            os.write(ready_fd, b"ready\n")
-            os.close(ready_fd)
+            os.write(settings.ready_fd, b"READY=1\n")
+            os.close(settings.ready_fd)
         except OSError as error:
             log.warning("nobody waits at --ready-fd: %s", error)
+    if settings.autostarted:
+        # The client's file for our last words would grow for ever; the log file is rotated.
+        silence = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(silence, sys.stderr.fileno())
+        os.close(silence)
 
 
 def _lock(settings: Settings, program: str) -> DaemonLock | None:
@@ -186,11 +196,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if lock is None:
             return 0
         start_logging(settings.log_file, settings.verbose)
-        asyncio.run(serve(settings, passed, environ))
-        lock.release()
     except VirletError as error:
         print(f"virletd: error: {error}", file=sys.stderr)
         return 1
+    try:
+        asyncio.run(serve(settings, passed, environ))
+    except VirletError as error:
+        log.critical("%s", error)
+        return 1
+    lock.release()
     return 0
 
 
