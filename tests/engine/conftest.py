@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def _qemu(path: str) -> QemuFacts:
         path=path,
         arch=data["arch"],
         version=tuple(data["version"]),
-        machines={each["name"]: MachineType(**each) for each in data["machines"]},
+        machines={name: MachineType(**_plain(each)) for name, each in data["machines"].items()},
         types=frozenset(data["devices"]) | frozenset(data["objects"]),
         devices=frozenset(data["devices"]),
         objects=frozenset(data["objects"]),
@@ -55,8 +56,14 @@ def _qemu(path: str) -> QemuFacts:
         events=frozenset(data["events"]),
         options={name: frozenset(parameters) for name, parameters in data["options"].items()},
         accels=frozenset(data["accels"]),
-        cpus={each["name"]: CpuModel(**{**each, "missing": frozenset(each["missing"])}) for each in data["cpus"]},
+        cpus={name: CpuModel(**_plain(each)) for name, each in data["cpus"].items()},
     )
+
+
+def _plain(members: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: frozenset(value) if isinstance(value, list) else value for name, value in members.items() if name != "$"
+    }
 
 
 @pytest.fixture(scope="session")
