@@ -74,8 +74,13 @@ _READING = ("getattr", "read", "search_")
 
 
 def access_of(acl: str) -> Access:
-    """What a procedure needs, from its permissions (``domain:read, domain:read_secure:VIR_…``): conditional ones, with
-    a third part, are the handler's to check."""
+    """What a procedure needs, from its permissions (``domain:read, domain:read_secure:VIR_…``).
+
+    Conditional ones, with a third part, are the handler's to check.  Nothing known means the worse: who registers such
+    a handler says that it only reads.
+    """
+    if not acl:
+        return Access.WRITE
     for permission in acl.split(","):
         parts = permission.strip().split(":")
         if len(parts) == 2 and not parts[1].startswith(_READING):

@@ -85,7 +85,7 @@ async def _open(session: Session, uri: str, readonly: bool) -> None:
     session.opened(await session.host.drivers.open(uri), uri, readonly)
 
 
-@TABLE.on(remote.CONNECT_CLOSE)
+@TABLE.on(remote.CONNECT_CLOSE, Access.READ)
 def connect_close(session: Session, _args: None) -> None:
     session.wire.hang_up()
 
@@ -126,7 +126,7 @@ def get_uri(session: Session, _args: None) -> remote.ConnectGetUriRet:
     return remote.ConnectGetUriRet(session.uri or DEFAULT_URI)
 
 
-@TABLE.on(remote.CONNECT_IS_SECURE)
+@TABLE.on(remote.CONNECT_IS_SECURE, Access.READ)
 def is_secure(_session: Session, _args: None) -> remote.ConnectIsSecureRet:
     return remote.ConnectIsSecureRet(1)
 

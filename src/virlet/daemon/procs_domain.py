@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from virlet.daemon.dispatch import Table, check_flags
+from virlet.daemon.dispatch import Access, Table, check_flags
 from virlet.daemon.lookup import affected, at_most, running, uuid_of, wire_domain
 from virlet.daemon.metadata import metadata_of
 from virlet.daemon.session import Session
@@ -126,13 +126,13 @@ def get_autostart(session: Session, args: remote.DomainGetAutostartArgs) -> remo
     return remote.DomainGetAutostartRet(session.driver.autostart(uuid_of(args.dom)))
 
 
-@TABLE.on(remote.DOMAIN_GET_AUTOSTART_ONCE)
+@TABLE.on(remote.DOMAIN_GET_AUTOSTART_ONCE, Access.READ)
 def get_autostart_once(session: Session, args: remote.DomainGetAutostartOnceArgs) -> remote.DomainGetAutostartOnceRet:
     session.driver.by_uuid(uuid_of(args.dom))
     return remote.DomainGetAutostartOnceRet(0)
 
 
-@TABLE.on(remote.DOMAIN_GET_MESSAGES)
+@TABLE.on(remote.DOMAIN_GET_MESSAGES, Access.READ)
 def get_messages(session: Session, args: remote.DomainGetMessagesArgs) -> remote.DomainGetMessagesRet:
     # 1 deprecations, 2 tainting (virDomainMessageType): drivers do not tell them apart, every set of flags has all.
     check_flags(args.flags, 3, "qemuDomainGetMessages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virlet.daemon.dispatch import Table, check_flags
+from virlet.daemon.dispatch import Access, Table, check_flags
 from virlet.daemon.events import Kind, Style
 from virlet.daemon.session import Session
 from virlet.enums import EventId
@@ -109,13 +109,13 @@ def deregister_secret(session: Session, args: remote.ConnectSecretEventDeregiste
     session.host.hub.deregister(session, Kind.SECRET, args.callbackID)
 
 
-@TABLE.on(virlet.HELPER_EVENT_REGISTER)
+@TABLE.on(virlet.HELPER_EVENT_REGISTER, Access.READ)
 def register_helper(session: Session, args: virlet.HelperEventRegisterArgs) -> virlet.HelperEventRegisterRet:
     check_flags(args.flags, 0, "virletHelperEventRegister")
     target = args.dom.uuid if args.dom else None
     return virlet.HelperEventRegisterRet(session.host.hub.register(session, Kind.HELPER, 0, target))
 
 
-@TABLE.on(virlet.HELPER_EVENT_DEREGISTER)
+@TABLE.on(virlet.HELPER_EVENT_DEREGISTER, Access.READ)
 def deregister_helper(session: Session, args: virlet.HelperEventDeregisterArgs) -> None:
     session.host.hub.deregister(session, Kind.HELPER, args.callbackID)

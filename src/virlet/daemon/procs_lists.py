@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from virlet.daemon.dispatch import Table, check_flags
+from virlet.daemon.dispatch import Access, Table, check_flags
 from virlet.daemon.lookup import at_most, uuid_of
 from virlet.daemon.session import Session
 from virlet.wire import remote
@@ -84,13 +84,13 @@ def _none(_session: Session, _args: Any) -> Any:
 
 
 for _row in _LISTS:
-    TABLE.on(_row[0])(_empty_list(*_row))
+    TABLE.on(_row[0], Access.READ)(_empty_list(*_row))
 for _row in _OF_DOMAIN:
-    TABLE.on(_row[0])(_empty_list_of_domain(*_row))
+    TABLE.on(_row[0], Access.READ)(_empty_list_of_domain(*_row))
 for _procedure in _COUNTS:
-    TABLE.on(_procedure)(_none)
+    TABLE.on(_procedure, Access.READ)(_none)
 for _procedure in _NAMES:
-    TABLE.on(_procedure)(_no_names)
+    TABLE.on(_procedure, Access.READ)(_no_names)
 
 
 @TABLE.on(remote.DOMAIN_SNAPSHOT_NUM)

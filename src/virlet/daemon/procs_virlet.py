@@ -29,7 +29,7 @@ def version(_session: Session, _args: None) -> virlet.VersionRet:
     return virlet.VersionRet(package.__version__, json.dumps(details))
 
 
-@TABLE.on(virlet.EXPLAIN)
+@TABLE.on(virlet.EXPLAIN, Access.READ)
 async def explain(session: Session, args: virlet.ExplainArgs) -> virlet.ExplainRet:
     check_flags(args.flags, 0, "virletExplain")
     if (args.dom is None) is (args.xml is None):
@@ -42,27 +42,27 @@ def _uuid(dom: types.Domain | None) -> UUID | None:
     return None if dom is None else uuid_of(dom)
 
 
-@TABLE.on(virlet.DOCTOR)
+@TABLE.on(virlet.DOCTOR, Access.READ)
 async def doctor(session: Session, args: virlet.DoctorArgs) -> virlet.DoctorRet:
     check_flags(args.flags, 0, "virletDoctor")
     return virlet.DoctorRet(json.dumps(await session.explain("virletDoctor").doctor()))
 
 
-@TABLE.on(virlet.PORT_LIST)
+@TABLE.on(virlet.PORT_LIST, Access.READ)
 def port_list(session: Session, args: virlet.PortListArgs) -> virlet.PortListRet:
     check_flags(args.flags, 0, "virletPortList")
     ports = session.explain("virletPortList").ports(uuid_of(args.dom))
     return virlet.PortListRet(json.dumps(list(ports)))
 
 
-@TABLE.on(virlet.DOMAIN_DETAILS)
+@TABLE.on(virlet.DOMAIN_DETAILS, Access.READ)
 def domain_details(session: Session, args: virlet.DomainDetailsArgs) -> virlet.DomainDetailsRet:
     check_flags(args.flags, 0, "virletDomainDetails")
     details = session.explain("virletDomainDetails").details(uuid_of(args.dom))
     return virlet.DomainDetailsRet(json.dumps(details))
 
 
-@TABLE.on(virlet.LOGS)
+@TABLE.on(virlet.LOGS, Access.READ)
 async def logs(session: Session, args: virlet.LogsArgs) -> virlet.LogsRet:
     check_flags(args.flags, 0, "virletLogs")
     if args.offset < 0:
@@ -73,7 +73,7 @@ async def logs(session: Session, args: virlet.LogsArgs) -> virlet.LogsRet:
     return virlet.LogsRet(data, following, int(end))
 
 
-@TABLE.on(virlet.COMPAT)
+@TABLE.on(virlet.COMPAT, Access.READ)
 def compat(session: Session, args: virlet.CompatArgs) -> virlet.CompatRet:
     check_flags(args.flags, 0, "virletCompat")
     setting, host = session.host.compat, session.host
