@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,3 +52,11 @@ def test_names_are_completed_from_a_running_server_and_nothing_is_started(virlet
     assert virlet(env=words).out.split() == ["plain,start"]
     nobody = {"VIRLET_URI": "", "COMP_WORDS": "virlet start w", "COMP_CWORD": "2"}
     assert virlet(env=words | nobody).out.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PAGE.parent.glob("*.md")) + [PAGE.parents[1] / "README.md"], ids=lambda p: p.name
+)
+def test_every_command_that_a_page_names_exists(path: Path) -> None:
+    words = set(re.findall(r"(?:`|\$\(|    |\| )virlet ([a-z]+)", path.read_text()))
+    assert words <= set(CATALOG), words - set(CATALOG)

@@ -42,6 +42,7 @@ object a line: `{{"error": {{"message": …, "hints": […], "code": …, "domai
 | variable | meaning |
 |---|---|
 | `VIRLET_URI` | the server to talk to when there is no `--connect` |
+| `VIRLET_AUTOSTART` | `0`: never start virletd |
 | `XDG_RUNTIME_DIR` | where the daemon's socket is looked for: in `virlet/` below it, without it in `/tmp/virlet-UID` |
 | `NO_COLOR` | no colours |
 | `VISUAL`, `EDITOR` | the editor of `virlet edit` |

@@ -46,13 +46,18 @@ def resolve(uri: str | None, environ: Mapping[str, str], uid: int, *, readonly: 
     Raises :class:`~virlet.errors.VirletError` for a URI that cannot be understood or dialled.
     """
     text = uri or environ.get("VIRLET_URI") or DEFAULT
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # brackets that hold no IPv6 address
+        raise InvalidArg(f"'{text}' is no connection URI: {error}") from None
     driver, _, transport = parts.scheme.partition("+")
     if not driver:
         raise InvalidArg(f"'{text}' is no connection URI", hint=f"{DEFAULT} is your own virletd")
     _check_transport(text, transport.lower(), bool(parts.netloc))
     query = _query(parts.query)
     explicit = dict(query).get("socket")
+    if explicit and "\0" in explicit:
+        raise InvalidArg(f"'{text}' names a socket with a zero byte in its path")
     name = _name(driver, parts.path, query)
     if driver == "virlet" and parts.path not in ("", "/", "/session"):
         raise NoConnect(f"no connection driver available for {text}", hint=f"use {DEFAULT}")
