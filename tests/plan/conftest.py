@@ -1,0 +1,131 @@
+"""Facts of real programs, and what a plan is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virlet.model.domain import Domain, parse_domain
+from virlet.net.choose import Registry
+from virlet.net.passt import Passt
+from virlet.net.slirp import Slirp
+from virlet.plan.assign import assign_aliases, assign_defaults
+from virlet.plan.base import GuestDirs, LaunchPlan
+from virlet.plan.facts import CpuModel, Facts, HostFacts, MachineType, PasstFacts, QemuFacts, Support
+from virlet.plan.launch import plan_launch
+
+HERE = Path(__file__).parent
+OLD_PASST = frozenset(
+    [
+        "foreground",
+        "fd",
+        "stderr",
+        "mtu",
+        "address",
+        "netmask",
+        "gateway",
+        "interface",
+        "tcp-ports",
+        "udp-ports",
+        "dns",
+        "dns-forward",
+    ]
+)
+NEW_PASST = OLD_PASST - {"stderr"} | {"hostname", "fqdn", "vhost-user", "dns-host", "map-host-loopback"}
+GENERATIONS = ("7.2", "11.1")
+
+
+def facts_of(generation: str) -> Facts:
+    """The facts of a host with that QEMU and the passt of its time."""
+    qemu = _recorded(json.loads((HERE / "facts" / f"qemu-{generation}.json").read_text()))
+    old = generation == "7.2"
+    passt = PasstFacts("/usr/bin/passt", OLD_PASST if old else NEW_PASST, Support(True), needs_route=old)
+    host = HostFacts(
+        arch="x86_64",
+        hostname="host",
+        machine_id="0" * 32,
+        uuid="",
+        boot_id="",
+        uid=1000,
+        gid=1000,
+        memory_kib=4 << 20,
+        cpus=2,
+        route_ipv4=True,
+        interfaces=frozenset({"lo", "eth0"}),
+        nameservers=("192.0.2.53",),
+    )
+    return Facts(host, {qemu.path: qemu}, passt)
+
+
+def _recorded(said: dict[str, Any]) -> QemuFacts:
+    def sets(members: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+        return {name: frozenset(words) for name, words in members.items()}
+
+    major, minor, micro = said["version"]
+    return QemuFacts(
+        path=said["path"],
+        arch=said["arch"],
+        version=(major, minor, micro),
+        machines={board["name"]: MachineType(**board) for board in said["machines"]},
+        devices=frozenset(said["devices"]),
+        objects=frozenset(said["objects"]),
+        netdevs=sets(said["netdevs"]),
+        chardevs=sets(said["chardevs"]),
+        blockdevs=frozenset(said["blockdevs"]),
+        commands=frozenset(said["commands"]),
+        events=frozenset(said["events"]),
+        options=sets(said["options"]),
+        accels=frozenset(said["accels"]),
+        cpus={cpu["name"]: CpuModel(**{**cpu, "missing": frozenset(cpu["missing"])}) for cpu in said["cpus"]},
+    )
+
+
+def changed(facts: Facts, **host: Any) -> Facts:
+    """*facts* of another host."""
+    return replace(facts, host=replace(facts.host, **host))
+
+
+@pytest.fixture(params=GENERATIONS)
+def facts(request: pytest.FixtureRequest) -> Facts:
+    """The oldest and the newest generation that we know."""
+    return facts_of(request.param)
+
+
+@pytest.fixture
+def dirs() -> GuestDirs:
+    return GuestDirs(Path("/run/v/1"), Path("/logs/1"), Path("/state/1"))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry((Passt(), Slirp()))
+
+
+def defined(xml: str, facts: Facts) -> Domain:
+    """The domain as it is stored."""
+    domain, _ = parse_domain(xml)
+    return assign_defaults(domain, next(iter(facts.qemu.values())))
+
+
+PlanOf = Callable[[str, Facts], LaunchPlan]
+
+
+@pytest.fixture
+def plan_of(dirs: GuestDirs, registry: Registry) -> PlanOf:
+    """The plan of an XML text."""
+
+    def plan(xml: str, facts: Facts) -> LaunchPlan:
+        return plan_launch(assign_aliases(defined(xml, facts), dirs), facts, dirs, registry)
+
+    return plan
+
+
+@pytest.fixture
+def golden_tag(facts: Facts) -> str:
+    """Part of the name of recorded plans: the QEMU's major and minor version."""
+    return "{}.{}".format(*next(iter(facts.qemu.values())).version)
