@@ -31,6 +31,7 @@ def test_a_domain_is_defined_from_a_file_and_from_standard_input(
 def test_what_is_no_text_and_what_is_too_long_is_not_even_sent(virlet: Virlet, home: Home) -> None:
     (home.path / "a.xml").write_bytes(b"<name>\xff</name>")
     assert virlet("define", str(home.path / "a.xml")).err.endswith("is not UTF-8: byte 7 is 0xff\n")
+    assert virlet("define", "-", stdin="<a>\0</a>").err == "error: standard input is no XML: byte 4 is zero\n"
     (home.path / "b.xml").write_bytes(b" " * (4 << 20) + b"x")
     assert "is larger than 4 MiB" in virlet("define", str(home.path / "b.xml")).err
 
@@ -98,7 +99,7 @@ def test_info_tells_libvirts_part_and_virlets(virlet: Virlet, server: Connection
     assert virlet("info", "web").out == (
         f"name\tweb\nuuid\t{domain.uuid}\nid\t{domain.id()}\nstate\trunning (booted)\npersistent\tyes\nautostart\tno\n"
         "memory\t128 MiB\nvcpus\t2\ncpu time\t1.5 s\n"
-        "pid: 4711\ninterfaces:\n  -\n    alias: net0\n    backend: passt\nname: web\n"
+        "pid: 4711\ninterfaces:\n  - alias: net0\n    backend: passt\nname: web\n"
     )
     found = virlet("info", "web", "--json").json
     assert (found["memory_kib"], found["max_memory_kib"], found["cpu_time_ns"]) == (131_072, 524_288, 1_500_000_000)
@@ -124,7 +125,7 @@ def test_explain_takes_a_name_or_a_file(virlet: Virlet, server: Connection, home
     server.define(xml("web"))
     (home.path / "web.xml").write_text(xml("web"))
     assert virlet("explain", "web").out == (
-        "name: web\ncommands:\n  - qemu -name x\n  - passt --fd 3\ninterfaces:\n  -\n    alias: net0\n"
+        "name: web\ncommands:\n  - qemu -name x\n  - passt --fd 3\ninterfaces:\n  - alias: net0\n"
         "    backend: passt\n    why:\n      - it is the fastest that works here\n"
         "    forwards:\n      - tcp *:2022 reaches 22\nproblems: none\n"
     )

@@ -88,8 +88,8 @@ def test_json_is_ascii_where_the_stream_is_not_utf8() -> None:
 
 def test_a_tree_names_every_leaf() -> None:
     output, stream = plain()
-    output.tree({"a_b": {"c": [1, {"d": None}], "e": []}, "f": True})
-    assert written(stream) == "a b:\n  c:\n    - 1\n    -\n      d: -\n  e: none\nf: yes\n"
+    output.tree({"a_b": {"c": [1, {"d": None, "g": 2}], "e": []}, "f": True})
+    assert written(stream) == "a b:\n  c:\n    - 1\n    - d: -\n      g: 2\n  e: none\nf: yes\n"
 
 
 JSON = st.recursive(

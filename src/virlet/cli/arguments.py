@@ -65,6 +65,8 @@ def read_xml(file: str) -> str:
     what = "standard input" if file == "-" else file
     if len(data) > MAX_XML:
         raise click.ClickException(f"{what} is larger than {MAX_XML >> 20} MiB, the most that the protocol carries")
+    if (zero := data.find(0)) >= 0:
+        raise click.ClickException(f"{what} is no XML: byte {zero + 1} is zero")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

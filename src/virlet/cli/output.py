@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from virlet.cli.exits import Exit
@@ -152,19 +152,35 @@ class Output:
 
 def branches(value: object, depth: int = 0) -> Iterator[tuple[int, str, str]]:
     """JSON data as lines: depth, name with a colon, text."""
-    items: Iterable[tuple[str, object]]
     if isinstance(value, Mapping):
-        items = [(f"{clean(str(name).replace('_', ' '))}:", item) for name, item in value.items()]
+        for name, item in value.items():
+            yield from _branch(f"{clean(str(name).replace('_', ' '))}:", item, depth)
     elif isinstance(value, list | tuple):
-        items = [("-", item) for item in value]
+        for item in value:
+            yield from _item(item, depth)
     else:
-        items = [("", value)]
-    for name, item in items:
-        if isinstance(item, Mapping | list | tuple) and item:
-            yield depth, name, ""
-            yield from branches(item, depth + 1)
-        else:
-            yield depth, name, _cell(item) if not isinstance(item, Mapping | list | tuple) else "none"
+        yield depth, "", _cell(value)
+
+
+def _branch(name: str, item: object, depth: int) -> Iterator[tuple[int, str, str]]:
+    if not isinstance(item, Mapping | list | tuple):
+        yield depth, name, _cell(item)
+    elif item:
+        yield depth, name, ""
+        yield from branches(item, depth + 1)
+    else:
+        yield depth, name, "none"
+
+
+def _item(item: object, depth: int) -> Iterator[tuple[int, str, str]]:
+    """One of a list; the first line of a nested one stands beside its dash."""
+    if not isinstance(item, Mapping) or not item:
+        yield from _branch("-", item, depth)
+        return
+    lines = branches(item, depth + 1)
+    _, name, text = next(lines)
+    yield depth, f"- {name}", text
+    yield from lines
 
 
 def silence(stream: TextIO) -> None:
@@ -183,5 +199,7 @@ def _cell(value: object) -> str:
 
 
 def _style(value: object) -> str:
+    if isinstance(value, bool):
+        return ""  # Neither answer is the better one.
     word = _cell(value)
     return next((style for start, style in STYLES.items() if word == start or word.startswith(f"{start} (")), "")
