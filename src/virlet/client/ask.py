@@ -6,9 +6,8 @@ are theirs.  All of them raise :class:`~virlet.errors.VirletError` with libvirt'
 
 from __future__ import annotations
 
-import json
-
-from virlet.client.request import Request, request, same
+from virlet.client.mail import Inbox
+from virlet.client.request import Request, fd_request, request, same, stream_request
 from virlet.client.values import DomainInfo, Json, LogChunk, NodeInfo, State, bare_uuid
 from virlet.enums import (
     Affect,
@@ -21,7 +20,7 @@ from virlet.enums import (
     UndefineFlags,
     XmlFlags,
 )
-from virlet.errors import InvalidArg, NoDomain
+from virlet.errors import InvalidArg, NoDomain, RpcError
 from virlet.wire import remote, virlet
 from virlet.wire.types import Domain
 
@@ -124,7 +123,7 @@ def domxml_to_native(xml: str, native_format: str = "qemu-argv") -> Request[str]
 
 def server_version() -> Request[tuple[str, Json]]:
     """virletd's version, and details of what it uses."""
-    return request(virlet.VERSION, None, lambda ret: (ret.version, json.loads(ret.details)))
+    return request(virlet.VERSION, None, lambda ret: (ret.version, _object(ret.details)))
 
 
 def explain_xml(xml: str) -> Request[Json]:
@@ -143,7 +142,12 @@ def compat(action: str) -> Request[Json]:
 
 
 def _object(text: str) -> Json:
-    value = json.loads(text)
+    import json  # late: most commands never need it
+
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise RpcError("the server's answer is no JSON") from None
     return value if isinstance(value, dict) else {"result": value}
 
 
@@ -281,15 +285,15 @@ def set_metadata(
     return request(remote.DOMAIN_SET_METADATA, args, same)
 
 
-def console(dom: Domain, device: str | None = None, flags: ConsoleFlags | int = 0) -> Request[None]:
+def console(dom: Domain, device: str | None = None, flags: ConsoleFlags | int = 0) -> Request[Inbox]:
     """A console as a stream: the first one, or the one with that alias."""
-    return request(remote.DOMAIN_OPEN_CONSOLE, remote.DomainOpenConsoleArgs(dom, device, int(flags)), same)
+    return stream_request(remote.DOMAIN_OPEN_CONSOLE, remote.DomainOpenConsoleArgs(dom, device, int(flags)))
 
 
 def open_graphics(dom: Domain, index: int = 0) -> Request[int]:
     """A connected socket to its *index*-th display; the file descriptor is the caller's to close."""
     args = remote.DomainOpenGraphicsFdArgs(dom, index, 0)
-    return Request(remote.DOMAIN_OPEN_GRAPHICS_FD, args, lambda ret: -1, on_fds=lambda fds: fds[0])
+    return fd_request(remote.DOMAIN_OPEN_GRAPHICS_FD, args)
 
 
 def explain(dom: Domain) -> Request[Json]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
 
+from virlet.client.mail import Inbox, Mailbox
 from virlet.client.request import Request
 from virlet.client.values import Event
 from virlet.errors import NoSupport, RpcError, VirletError
@@ -25,7 +24,7 @@ from virlet.wire.events import (
 from virlet.wire.link import ClientLink
 from virlet.wire.procedure import AnyProcedure, StreamKind
 
-__all__ = ["Core", "Inbox", "Mailbox", "Waiter"]
+__all__ = ["Core", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -34,36 +33,6 @@ class Waiter(Protocol):
     def done(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
     def set_exception(self, exception: VirletError, /) -> None: ...
-
-
-class Inbox:
-    """What came on one stream and was not read yet."""
-
-    def __init__(self, stream: StreamId, ret: object) -> None:
-        self.stream = stream
-        self.ret = ret
-        """The result of the call that opened the stream."""
-        self.chunks: deque[bytes] = deque()
-        self.eof = False
-        """No more data will come."""
-        self.finished = False
-        """The server has answered our end of it."""
-        self.error: VirletError | None = None
-        self.wake: Callable[[], None] = _nobody
-
-
-class Mailbox:
-    """Events that came for one listener and were not read yet."""
-
-    def __init__(self) -> None:
-        self.events: deque[Event] = deque()
-        self.keys: dict[tuple[int, int], str] = {}
-        """(program, callback id) of what it listens to, and the kind of event."""
-        self.wake: Callable[[], None] = _nobody
-
-
-def _nobody() -> None:
-    return
 
 
 class Core:
@@ -92,6 +61,14 @@ class Core:
         """Nobody waits any more."""
         if self._waiting.pop(serial, None) is not None:
             self.link.abandon(serial)
+
+    def drop(self, request: Request[Any], value: object) -> bytes:
+        """The caller was cancelled when the answer was there already: undo what it opened."""
+        if isinstance(value, Inbox) and self._inboxes.pop(value.stream, None) is not None:
+            return self.link.stream_abort(value.stream)
+        if request.takes_fd and isinstance(value, int):
+            self.link.unwanted.append(value)
+        return b""
 
     def received(self, data: bytes, fds: list[int]) -> bytes:
         """Take what the server sent, wake who waited for it; the result is to be sent at once."""
@@ -133,6 +110,11 @@ class Core:
             raise inbox.error
         return b"" if inbox.eof or inbox.finished else None
 
+    def discard(self, inbox: Inbox) -> None:
+        """Forget what came on a stream that nobody will read any more."""
+        self.backlog -= sum(map(len, inbox.chunks))
+        inbox.chunks.clear()
+
     def _handle(self, event: ClientEvent) -> None:
         if isinstance(event, Reply):
             self._on_reply(event)
@@ -149,29 +131,34 @@ class Core:
 
     def _on_reply(self, reply: Reply) -> None:
         request, waiter = self._waiting.pop(reply.serial)
-        value: Any
-        if request.on_fds is not None and reply.fds:
-            value = request.on_fds(reply.fds)
-            self.link.unwanted += reply.fds[1:]
-        elif request.on_fds is not None:
-            waiter.set_exception(RpcError(f"{request.procedure.name} gave no file descriptor"))
-            return
+        try:
+            value = self._value(request, reply)
+        except VirletError as error:
+            waiter.set_exception(error)
         else:
-            self.link.unwanted += reply.fds
-            value = request.convert(reply.value)
-        if request.procedure.stream is not StreamKind.NONE:
-            stream = StreamId(request.procedure.program, request.procedure.number, reply.serial)
-            value = self._inboxes[stream] = Inbox(stream, value)
-        if not waiter.done():
             waiter.set_result(value)
+
+    def _value(self, request: Request[Any], reply: Reply) -> object:
+        if request.takes_fd:
+            self.link.unwanted += reply.fds[1:]
+            if not reply.fds:
+                raise RpcError(f"{request.procedure.name} gave no file descriptor")
+            return reply.fds[0]
+        self.link.unwanted += reply.fds
+        if request.procedure.stream is StreamKind.NONE:
+            return request.convert(reply.value)
+        stream = StreamId(request.procedure.program, request.procedure.number, reply.serial)
+        inbox = self._inboxes[stream] = Inbox(stream, reply.value)
+        return inbox
 
     def _on_message(self, message: Message) -> None:
         number = getattr(message.value, "callbackID", None)
         if number is None:
             return
         for mailbox in self._mailboxes:
-            if kind := mailbox.keys.get((message.event.program, number)):
-                mailbox.events.append(Event.of(kind, message.value))
+            kind = mailbox.keys.get((message.event.program, number))
+            if kind is not None and (event := Event.of(kind, message.value)) is not None:
+                mailbox.events.append(event)
                 mailbox.wake()
 
     def _on_stream(self, event: StreamData | StreamHole | StreamFinish | StreamAbort) -> None:

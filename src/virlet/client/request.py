@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from virlet.client.mail import Inbox
 from virlet.wire.procedure import AnyProcedure, Procedure
 
-__all__ = ["Request", "request"]
+__all__ = ["Request", "fd_request", "request", "same", "stream_request"]
 
 Args = TypeVar("Args")
 Ret = TypeVar("Ret")
@@ -17,26 +18,41 @@ T = TypeVar("T")
 class Request(Generic[T]):
     """A procedure, its arguments, and what to make of the answer."""
 
-    __slots__ = ("args", "convert", "on_fds", "procedure")
+    __slots__ = ("args", "convert", "procedure", "takes_fd")
 
     def __init__(
         self,
         procedure: AnyProcedure,
         args: object,
         convert: Callable[[Any], T],
-        on_fds: Callable[[tuple[int, ...]], T] | None = None,
+        *,
+        takes_fd: bool = False,
     ) -> None:
         self.procedure = procedure
         self.args = args
         self.convert = convert
         """Runs as soon as the reply is read, before anything that comes after it."""
-        self.on_fds = on_fds
-        """In place of ``convert`` where the answer is file descriptors."""
+        self.takes_fd = takes_fd
+        """The answer is a file descriptor; nothing is converted."""
 
 
 def request(procedure: Procedure[Args, Ret], args: Args, convert: Callable[[Ret], T]) -> Request[T]:
     """A :class:`Request` whose three parts fit together."""
     return Request(procedure, args, convert)
+
+
+def stream_request(procedure: Procedure[Args, Ret], args: Args) -> Request[Inbox]:
+    """A :class:`Request` that opens a stream."""
+    return Request(procedure, args, _never)
+
+
+def fd_request(procedure: Procedure[Args, Ret], args: Args) -> Request[int]:
+    """A :class:`Request` that is answered by a file descriptor."""
+    return Request(procedure, args, _never, takes_fd=True)
+
+
+def _never(ret: object) -> Any:
+    raise AssertionError(f"the connection makes the value here, not {ret!r}")
 
 
 def same(ret: T) -> T:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from virlet.client.core import Mailbox
+from virlet.client.mail import Mailbox
 from virlet.client.request import Request, request, same
 from virlet.client.uri import Target
 from virlet.client.values import HELPER, kind_name
-from virlet.enums import ErrorCode, EventId
+from virlet.enums import ErrorCode, EventId, Feature
 from virlet.errors import AuthFailed, InvalidArg, VirletError
 from virlet.wire import remote, virlet
 from virlet.wire.types import Domain
@@ -18,6 +18,7 @@ __all__ = [
     "close_request",
     "deregister_requests",
     "event_kinds",
+    "keepalive_request",
     "open_request",
     "polkit_request",
     "register_request",
@@ -47,6 +48,12 @@ def wants_polkit(types: Sequence[int]) -> bool:
 def polkit_request() -> Request[None]:
     """Let polkit decide."""
     return request(remote.AUTH_POLKIT, None, lambda ret: None)
+
+
+def keepalive_request() -> Request[bool]:
+    """Does the server answer a PING?  To ask is to promise a PONG: from now on it may send PINGs of its own."""
+    args = remote.ConnectSupportsFeatureArgs(int(Feature.PROGRAM_KEEPALIVE))
+    return request(remote.CONNECT_SUPPORTS_FEATURE, args, lambda ret: bool(ret.supported))
 
 
 def open_request(target: Target, *, readonly: bool) -> Request[None]:

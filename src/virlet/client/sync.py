@@ -10,28 +10,24 @@ from __future__ import annotations
 import os
 import select
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from virlet.client import ask
 from virlet.client.autostart import dial_or_start
-from virlet.client.core import Core, Inbox, Mailbox
+from virlet.client.core import Core
 from virlet.client.request import Request, request, same
 from virlet.client.setup import (
     auth_request,
     close_request,
-    deregister_requests,
-    event_kinds,
     open_request,
     polkit_request,
-    register_request,
-    tolerable,
     wants_polkit,
 )
-from virlet.client.transport import close_all, receive
+from virlet.client.sync_streams import EventStream, Stream
+from virlet.client.transport import close_all, dial, receive
 from virlet.client.uri import Target, resolve
 from virlet.client.values import Event, uuid_text
 from virlet.enums import ConsoleFlags, EventId
@@ -47,13 +43,13 @@ Args = TypeVar("Args")
 Ret = TypeVar("Ret")
 
 
-def connect(uri: str | None = None, *, readonly: bool = False) -> Connection:
-    """Connect to *uri*, by default to the user's own virletd, which is started if need be.
+def connect(uri: str | None = None, *, readonly: bool = False, start: bool = True) -> Connection:
+    """Connect to *uri*, by default to the user's own virletd, which is started if need be (unless not *start*).
 
     Raises :class:`~virlet.errors.VirletError`: NoConnect when nobody listens, AuthFailed, OperationUnsupported.
     """
     target = resolve(uri, os.environ, os.getuid(), readonly=readonly)
-    conn = Connection(dial_or_start(target), target)
+    conn = Connection(dial_or_start(target) if start else dial(target), target)
     try:
         conn.open(readonly=readonly)
     except BaseException:
@@ -127,7 +123,8 @@ class Connection:
     def __init__(self, sock: socket.socket, target: Target) -> None:
         self.target = target
         self._sock = sock
-        self._core = Core(target.uri)
+        self.core = Core(target.uri)
+        """What it remembers; for streams and events."""
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
 
@@ -170,7 +167,7 @@ class Connection:
         if self._sock.fileno() < 0:
             return
         try:
-            if self._core.lost is None:
+            if self.core.lost is None:
                 self.ask(close_request())
         except VirletError:
             pass  # A server that is gone needs no good-bye.
@@ -184,13 +181,13 @@ class Connection:
     def ask(self, request: Request[T]) -> T:
         """Make a call and wait for what it gives."""
         slot: _Slot[T] = _Slot()
-        serial, data = self._core.begin(request, slot)
+        serial, data = self.core.begin(request, slot)
         self.send(data)
         try:
             while not slot.done():
                 self.pump()
         except BaseException:
-            self._core.abandon(serial)
+            self.core.abandon(serial)
             raise
         result: T = slot.result()
         return result
@@ -205,8 +202,8 @@ class Connection:
 
     def pump(self, timeout: float | None = None) -> bool:
         """Take what the server sent, waiting at most *timeout* seconds for it; False when nothing came."""
-        if self._core.lost is not None:
-            raise self._core.lost
+        if self.core.lost is not None:
+            raise self.core.lost
         if timeout is not None and not self._poller.poll(timeout * 1000):
             return False
         try:
@@ -217,10 +214,11 @@ class Connection:
         if not data:
             self._hang_up(None)
             return True
-        self.send(self._core.received(data, fds))
-        close_all(self._core.link.unwanted)
-        self._core.link.unwanted.clear()
-        if self._core.lost is not None:
+        self.send(self.core.received(data, fds))
+        if self.core.link.unwanted:
+            close_all(self.core.link.unwanted)
+            self.core.link.unwanted.clear()
+        if self.core.lost is not None:
             self._hang_up(None)
         return True
 
@@ -234,7 +232,7 @@ class Connection:
             self._hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
 
     def _hang_up(self, error: VirletError | None) -> None:
-        close_all(self._core.end(error))
+        close_all(self.core.end(error))
         self._sock.close()
 
 
@@ -262,8 +260,7 @@ class Domain:
 
     def open_console(self, device: str | None = None, flags: ConsoleFlags | int = 0) -> Stream:
         """A console: the first one, or the one with that alias."""
-        inbox: object = self.connection.ask(ask.console(self.ref, device, flags))
-        assert isinstance(inbox, Inbox)  # that procedure has a stream
+        inbox = self.connection.ask(ask.console(self.ref, device, flags))
         return Stream(self.connection, inbox)
 
     id = _of_domain(ask.id_)
@@ -293,106 +290,3 @@ class Domain:
     ports = _of_domain(ask.ports)
     details = _of_domain(ask.details)
     logs = _of_domain(ask.logs)
-
-
-class Stream:
-    """Bytes both ways, until one side ends it; a context manager that aborts what was not finished."""
-
-    def __init__(self, connection: Connection, inbox: Inbox) -> None:
-        self._conn = connection
-        self._inbox = inbox
-        self._ended = False
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._ended and self._inbox.error is None:
-            self.abort()
-
-    @property
-    def pending(self) -> bool:
-        """Whether :meth:`read` would return, or raise, at once."""
-        inbox = self._inbox
-        return bool(inbox.chunks) or inbox.eof or inbox.finished or inbox.error is not None
-
-    def read(self) -> bytes:
-        """The next piece, of any size; empty at the end.  Raises what the server says when the stream failed."""
-        while (chunk := self._conn._core.take(self._inbox)) is None:
-            self._conn.pump()
-        return chunk
-
-    def write(self, data: bytes) -> None:
-        """Send *data*."""
-        if self._inbox.error is not None:
-            raise self._inbox.error
-        if data:
-            self._conn.send(self._conn._core.link.stream_data(self._inbox.stream, data))
-
-    def finish(self) -> None:
-        """End it well; returns when the server has taken everything, raises when it could not."""
-        self._end(self._conn._core.link.stream_finish(self._inbox.stream))
-
-    def abort(self) -> None:
-        """End it; what is on the way may be lost."""
-        self._end(self._conn._core.link.stream_abort(self._inbox.stream))
-
-    def _end(self, goodbye: bytes) -> None:
-        if self._inbox.error is not None:
-            raise self._inbox.error
-        if not self._ended:
-            self._ended = True
-            self._conn.send(goodbye)
-        while not self._inbox.finished and self._inbox.error is None:
-            self._conn.pump()
-        if self._inbox.error is not None:
-            raise self._inbox.error
-
-
-class EventStream:
-    """Events as a blocking iterator that ends only with the connection; a context manager that deregisters."""
-
-    def __init__(self, connection: Connection, kinds: Iterable[EventId | str] | None, domain: Domain | None) -> None:
-        self._conn = connection
-        self._mailbox = Mailbox()
-        connection._core.listen(self._mailbox)
-        for kind in event_kinds(kinds):
-            try:
-                connection.ask(register_request(self._mailbox, kind, domain.ref if domain else None))
-            except VirletError as error:
-                if kinds is not None or not tolerable(error):
-                    raise
-
-    def __enter__(self) -> EventStream:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Event]:
-        while True:
-            event = self.next()
-            assert event is not None  # without a timeout there is one, or an exception
-            yield event
-
-    def next(self, timeout: float | None = None) -> Event | None:
-        """The next event; None when none came for *timeout* seconds.  Raises when the connection is lost."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while not self._mailbox.events:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            if not self._conn.pump(left):
-                return None
-        return self._mailbox.events.popleft()
-
-    def close(self) -> None:
-        """Hear no more events."""
-        core = self._conn._core
-        core.unlisten(self._mailbox)
-        if core.lost is None:
-            for goodbye in deregister_requests(self._mailbox):
-                self._conn.ask(goodbye)
-        self._mailbox.keys.clear()

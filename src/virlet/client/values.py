@@ -104,15 +104,16 @@ class Event(NamedTuple):
     """What libvirt tells beyond that, by its own names (``event`` and ``detail`` of a lifecycle event)."""
 
     @classmethod
-    def of(cls, kind: str, msg: Any) -> Event:
-        """Flatten an event message: some are structs in structs."""
+    def of(cls, kind: str, msg: Any) -> Event | None:
+        """Flatten an event message, as some are structs in structs; None when it is not about a domain."""
         fields: dict[str, object] = dict(msg._asdict())
         inner = fields.pop("msg", None)
         if isinstance(inner, tuple):
             fields |= inner._asdict()  # type: ignore[attr-defined]  # all our tuples have names
         fields.pop("callbackID", None)
-        dom = fields.pop("dom")
-        assert isinstance(dom, types.Domain)
+        dom = fields.pop("dom", None)
+        if not isinstance(dom, types.Domain):
+            return None
         return cls(kind, dom.name, uuid_text(dom.uuid), dom.id if dom.id >= 0 else None, fields)
 
 
