@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -104,7 +105,8 @@ async def _probe(path: Path, form: tuple[str, str]) -> QemuFacts:
             raise MonitorClosed(f"{path} cannot be asked what it can do: {said or error.detail}") from error
         finally:
             # It has no guest and no disk: there is nothing to end in order.
-            await process.terminate(0)
+            process.signal(signal.SIGKILL)
+            await process.exited()
 
 
 async def _ask(path: Path, monitor: Monitor) -> QemuFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 
 from virlet.errors import OperationTimeout
@@ -42,7 +43,8 @@ async def run(argv: tuple[str, ...], name: str, *, fds: tuple[int, ...] = (), ti
             ended = await process.ended_within(timeout)
         finally:
             if process.running:
-                await process.terminate(0)
+                process.signal(signal.SIGKILL)
+                await process.exited()
         if not ended:
             raise OperationTimeout(f"{name} did not end within {timeout:g} s")
         data = os.pread(output, _MAX_OUTPUT, 0)

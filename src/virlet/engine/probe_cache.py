@@ -1,0 +1,113 @@
+"""Probes remembered: a fact about a program holds until the program's file changes.
+
+One JSON file a fact in the cache directory, which may be deleted at any time.  What cannot be read, or was written by
+another virlet, is probed again; what cannot be written is probed every time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TypeVar
+
+__all__ = ["Cache", "file_key", "from_plain", "to_plain"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1
+"""Raised when a probe learns to ask something new."""
+
+T = TypeVar("T")
+
+
+def file_key(path: Path) -> list[object]:
+    """What changes when a program is replaced: where it really is, its size and its time."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_mtime_ns, stat.st_size]
+
+
+class Cache:
+    """Facts by name and key in one directory; without a directory nothing is remembered."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    async def get(self, kind: type[T], name: str, key: list[object], probe: Callable[[], Awaitable[T]]) -> T:
+        """The remembered fact, or what *probe* finds.  Errors of the probe are not remembered."""
+        if self._directory is None:
+            return await probe()
+        wanted = [_FORMAT, *key]
+        digest = hashlib.sha256(json.dumps([name, key[:1]]).encode()).hexdigest()[:16]
+        path = self._directory / f"{name}-{digest}.json"
+        try:
+            stored = json.loads(path.read_bytes())
+            if stored["key"] == wanted:
+                return typing.cast(T, from_plain(kind, stored["fact"]))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            log.info("probing again, for %s cannot be used: %s", path, error)
+        fact = await probe()
+        _write(path, {"key": wanted, "fact": to_plain(fact)})
+        return fact
+
+
+def _write(path: Path, data: Mapping[str, object]) -> None:
+    """Replace the file at once or not at all; not synced, for it is only a cache."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".probe-")
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(data, file, separators=(",", ":"))
+        os.replace(name, path)
+    except OSError as error:
+        log.info("cannot remember a probe in %s: %s", path, error)
+
+
+def to_plain(value: object) -> object:
+    """JSON data of a fact: dataclasses become objects, sets sorted arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(kind: object, data: object) -> object:
+    """The inverse, as the annotations of the dataclass say; anything else raises TypeError, ValueError or KeyError."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        fields = _expect(dict, data)
+        return kind(
+            **{field.name: from_plain(hints[field.name], fields[field.name]) for field in dataclasses.fields(kind)}
+        )
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Mapping:
+        return {str(key): from_plain(arguments[1], item) for key, item in _expect(dict, data).items()}
+    if origin is frozenset:
+        return frozenset(from_plain(arguments[0], item) for item in _expect(list, data))
+    if origin is tuple:
+        return tuple(from_plain(each, item) for each, item in zip(arguments, _expect(list, data), strict=True))
+    if origin is UnionType:
+        return None if data is None else from_plain(next(each for each in arguments if each is not NoneType), data)
+    if isinstance(kind, type):
+        return _expect(kind, data)
+    raise TypeError(f"no fact has a {kind}")
+
+
+def _expect(kind: type[T], data: object) -> T:
+    if type(data) is not kind:
+        raise TypeError(f"{data!r:.100} is no {kind.__name__}")
+    return data

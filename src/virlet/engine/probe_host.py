@@ -1,0 +1,129 @@
+"""What this machine is: read from ``/proc``, ``/sys`` and the kernel, in a millisecond."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from virlet.plan.facts import HostFacts, Support, Topology
+from virlet.proc.identity import boot_id
+
+__all__ = ["probe_host"]
+
+_MACHINES = {"i386": "i686", "arm64": "aarch64"}
+_RTF_UP, _RTF_REJECT = 0x1, 0x200
+
+
+def probe_host(kvm: Support) -> HostFacts:
+    """Look around; *kvm* was found elsewhere."""
+    machine_id = _read("/etc/machine-id").strip() or _read("/var/lib/dbus/machine-id").strip()
+    cpu = _first_cpu()
+    return HostFacts(
+        arch=_MACHINES.get(platform.machine(), platform.machine()),
+        hostname=socket.gethostname(),
+        machine_id=machine_id,
+        uuid=_uuid(machine_id),
+        boot_id=boot_id(),
+        uid=os.getuid(),
+        gid=os.getgid(),
+        memory_kib=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024,
+        cpus=os.sysconf("SC_NPROCESSORS_ONLN"),
+        topology=_topology(),
+        cpu_model=cpu.get("model name", ""),
+        cpu_vendor=cpu.get("vendor_id", ""),
+        cpu_mhz=_whole(cpu.get("cpu MHz", "")),
+        kvm=kvm,
+        route_ipv4=any(_default_routes_ipv4()),
+        route_ipv6=any(_default_routes_ipv6()),
+        interfaces=frozenset(name for _, name in socket.if_nameindex()),
+        unprivileged_port_start=_whole(_read("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 1024),
+        may_ping=_may_ping(),
+        vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
+        nameservers=tuple(_nameservers()),
+    )
+
+
+def _read(path: str) -> str:
+    """The text of a file that a kernel or a container may not have."""
+    try:
+        return Path(path).read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _whole(text: str, otherwise: int = 0) -> int:
+    try:
+        return int(float(text))
+    except ValueError:
+        return otherwise
+
+
+def _uuid(machine_id: str) -> str:
+    """The host's UUID: the machine id is one already (machine-id(5)); without it, one of this boot."""
+    try:
+        return str(uuid.UUID(machine_id))
+    except ValueError:
+        return boot_id()
+
+
+def _first_cpu() -> dict[str, str]:
+    """The first paragraph of ``/proc/cpuinfo``."""
+    paragraph = _read("/proc/cpuinfo").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in paragraph.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _topology() -> Topology:
+    """libvirt's counting: sockets of one node, cores of one socket, threads of one core; the largest of each."""
+    cpus = [
+        path / "topology" for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*") if (path / "topology").is_dir()
+    ]
+    if not cpus:
+        return Topology(cores=os.sysconf("SC_NPROCESSORS_ONLN"))
+    places = [(_read(f"{cpu}/physical_package_id").strip(), _read(f"{cpu}/core_id").strip()) for cpu in cpus]
+    packages = {package for package, _ in places}
+    cores = max(len({core for package, core in places if package == each}) for each in packages)
+    threads = max(places.count(place) for place in places)
+    nodes = max(1, len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))))
+    return Topology(nodes, max(1, len(packages) // nodes), cores, threads)
+
+
+def _default_routes_ipv4() -> Iterator[str]:
+    """Links of the default routes (``/proc/net/route``: link, destination, gateway, flags, …, mask)."""
+    for line in _read("/proc/self/net/route").splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == "00000000" and fields[7] == "00000000" and _usable(fields[3]):
+            yield fields[0]
+
+
+def _default_routes_ipv6() -> Iterator[str]:
+    """The same of ``/proc/net/ipv6_route``: destination, prefix length, …, flags, link."""
+    for line in _read("/proc/self/net/ipv6_route").splitlines():
+        fields = line.split()
+        if fields[1] == "00" and _usable(fields[8]) and fields[9] != "lo":
+            yield fields[9]
+
+
+def _usable(flags: str) -> bool:
+    return int(flags, 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
+
+
+def _nameservers() -> Iterator[str]:
+    """``nameserver ADDRESS`` of resolv.conf(5); a link-local one keeps its zone."""
+    for line in _read("/etc/resolv.conf").splitlines():
+        match line.split():
+            case ["nameserver", address, *_]:
+                yield address
+
+
+def _may_ping() -> bool:
+    """icmp(7): a group of ours inside ``ping_group_range``."""
+    bounds = _read("/proc/sys/net/ipv4/ping_group_range").split()
+    if len(bounds) != 2:
+        return False
+    low, high = map(int, bounds)
+    return any(low <= group <= high for group in {os.getegid(), *os.getgroups()})
