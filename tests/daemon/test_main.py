@@ -96,7 +96,7 @@ def test_ready_means_that_clients_are_let_in_and_sigterm_leaves_nothing(start, e
     assert greet(path_of(env))
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(20) == 0
-    assert os.listdir(path_of(env).parent) == ["virletd.lock"]
+    assert os.listdir(path_of(env).parent) == []
     (log,) = Path(env["HOME"]).glob(".local/state/virlet/*/virletd.log")
     assert "listening on" in log.read_text()
     assert "guests run on" in log.read_text()
@@ -117,6 +117,15 @@ def test_a_killed_one_is_replaced(start, env):
     first.wait()
     start()
     assert greet(path_of(env))
+
+
+def test_a_vanished_runtime_directory_is_made_again_by_the_daemon_that_runs(start, env):
+    daemon = start()
+    shutil.rmtree(path_of(env).parent)
+    second = start("--autostarted")
+    assert second.wait(20) == 0, "ready means that the first one listens again"
+    assert greet(path_of(env))
+    assert daemon.poll() is None
 
 
 def test_the_service_manager_is_told(start, tmp_path):
@@ -252,5 +261,5 @@ def test_stock_clients_find_and_start_us_once_compat_is_enabled(start, env, kit,
     (Path(told["directory"]) / "libvirtd").symlink_to(wrapper)
     listed = stock(env, "-c", "qemu:///session", "hostname", LIBVIRTD_PATH=told["directory"])
     assert listed.stdout.strip() == "here", listed.stderr
-    lock = path_of(env).with_name("virletd.lock")
+    (lock,) = Path(env["HOME"]).glob(".local/state/virlet/*/virletd.lock")
     os.kill(int(lock.read_text()), signal.SIGTERM)

@@ -22,6 +22,7 @@ from virlet.daemon.listener import Listener, make_private
 from virlet.daemon.lock import DaemonLock, LockHeld
 from virlet.daemon.logs import reopen, start_logging
 from virlet.daemon.server import Server
+from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
 
 __all__ = ["Settings", "main", "settings_of"]
@@ -39,6 +40,7 @@ class Settings:
     socket: Path
     config: Path
     """Directory of the configuration."""
+    lock: Path
     log_file: Path | None
     timeout: float | None
     """Seconds without clients and guests until the end; ``None``: never, unless socket-activated."""
@@ -70,12 +72,14 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
     """
     options = _parser().parse_args(argv)
     config = paths.config_dir(environ, uid)
+    state = paths.state_dir(environ, uid, _machine_id())
     file = _read_file(options.config or config / "virletd.toml", required=options.config is not None)
     timeout = options.timeout if options.timeout is not None else file.get("timeout")
     return Settings(
         socket=options.socket or paths.server_socket(environ, uid),
         config=config,
-        log_file=paths.state_dir(environ, uid, _machine_id()) / "virletd.log",
+        lock=state / "virletd.lock",
+        log_file=state / "virletd.log",
         # libvirtd takes 0 for "never".
         timeout=float(timeout) if timeout else None,
         verbose=options.verbose or bool(file.get("verbose")),
@@ -125,7 +129,7 @@ async def serve(settings: Settings, passed: dict[str, list[socket.socket]], envi
     server = Server(compat)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _hang_up, server)
+    loop.add_signal_handler(signal.SIGHUP, _hang_up, server, settings.socket)
     try:
         await server.drivers.open(DEFAULT_URI)
         for listener in _listeners(settings.socket, passed):
@@ -143,9 +147,10 @@ async def serve(settings: Settings, passed: dict[str, list[socket.socket]], envi
         await server.close()
 
 
-def _hang_up(server: Server) -> None:
-    """SIGHUP: log files anew, and libvirt's paths if they have become free."""
+def _hang_up(server: Server, path: Path) -> None:
+    """SIGHUP: log files anew, and sockets whose paths have vanished or become free."""
     reopen()
+    server.restore(path)
     server.serve_compat()
 
 
@@ -172,16 +177,22 @@ def _announce(settings: Settings, environ: dict[str, str]) -> None:
         os.close(silence)
 
 
-def _lock(settings: Settings, program: str) -> DaemonLock | None:
-    """The right to serve; ``None`` when another virletd has it and will do for the libvirt client that started us."""
+def _lock(settings: Settings, program: str, environ: dict[str, str]) -> DaemonLock | None:
+    """The right to serve; ``None`` when another virletd has it and that will do for the client that started us.
+
+    The lock lies beside the state, not beside the socket: a runtime directory vanishes at the last log-out while the
+    daemon and its guests run on, and two daemons must never mind the same guests.
+    """
+    make_private(settings.lock.parent)
     make_private(settings.socket.parent)
     try:
-        return DaemonLock(settings.socket.with_name("virletd.lock"))
+        return DaemonLock(settings.lock)
     except LockHeld as error:
-        if program not in PROGRAMS or error.holder is None:
+        if error.holder is None or not (settings.autostarted or program in PROGRAMS):
             raise
-        # A stock client found nobody at libvirt's path: let the daemon that runs look again whether it is free.
-        os.kill(error.holder, signal.SIGHUP)
+        if not wake(error.holder, settings.socket):
+            raise
+        _announce(settings, environ)
         return None
 
 
@@ -192,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = settings_of(sys.argv[1:] if argv is None else argv, environ, os.getuid())
         os.umask(0o077)
-        lock = _lock(settings, Path(sys.argv[0]).name)
+        lock = _lock(settings, Path(sys.argv[0]).name, environ)
         if lock is None:
             return 0
         start_logging(settings.log_file, settings.verbose)

@@ -7,9 +7,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
-from virlet.daemon.compat import Compat
+from virlet.daemon.compat import Compat, held_by
 from virlet.daemon.connection import Connection
 from virlet.daemon.drivers import Drivers
 from virlet.daemon.events import Hub
@@ -52,6 +53,16 @@ class Server:
         self._listeners.append(listener)
         self._loop.add_reader(listener.fileno(), self._accept, listener)
         log.info("listening on %s", listener.path)
+
+    def restore(self, path: Path) -> None:
+        """Listen at *path* again if it is gone, as happens to a runtime directory at the last log-out."""
+        if any(listener.path == path and listener.is_ours() for listener in self._listeners):
+            return
+        try:
+            if held_by(path) is None:
+                self.listen(Listener(path))
+        except VirletError as error:
+            log.warning("%s", error)
 
     def serve_compat(self) -> None:
         """Serve libvirt's paths too, if the user wants that and nobody else does; says why not in the log."""
