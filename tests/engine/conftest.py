@@ -1,26 +1,23 @@
-"""A driver of our own in directories of our own, with recorded facts, so that no probe runs."""
+"""A driver of our own in directories of our own; the host is probed once a session."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from virlet.engine.api import DomainEvent, HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver, open_driver
+from virlet.engine.facts import gather
 from virlet.enums import EventId
-from virlet.plan.facts import CpuModel, Facts, HostFacts, MachineType, PasstFacts, QemuFacts, Support
-from virlet.proc.identity import boot_id
+from virlet.plan.facts import Facts
 
-RECORDED = Path(__file__).parent.parent / "plan" / "facts" / "qemu-7.2.json"
+MACHINE = "0123456789abcdef0123456789abcdef"
 
 XML = """<domain type='qemu'>
   <name>{name}</name>
@@ -39,74 +36,11 @@ XML = """<domain type='qemu'>
 UUID = "7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}"
 
 
-def _qemu(path: str) -> QemuFacts:
-    data = json.loads(RECORDED.read_text())
-    return QemuFacts(
-        path=path,
-        arch=data["arch"],
-        version=tuple(data["version"]),
-        machines={name: MachineType(**_plain(each)) for name, each in data["machines"].items()},
-        types=frozenset(data["devices"]) | frozenset(data["objects"]),
-        devices=frozenset(data["devices"]),
-        objects=frozenset(data["objects"]),
-        netdevs={name: frozenset(members) for name, members in data["netdevs"].items()},
-        chardevs={name: frozenset(members) for name, members in data["chardevs"].items()},
-        blockdevs=frozenset(data["blockdevs"]),
-        commands=frozenset(data["commands"]),
-        events=frozenset(data["events"]),
-        options={name: frozenset(parameters) for name, parameters in data["options"].items()},
-        accels=frozenset(data["accels"]),
-        cpus={name: CpuModel(**_plain(each)) for name, each in data["cpus"].items()},
-    )
-
-
-def _plain(members: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: frozenset(value) if isinstance(value, list) else value for name, value in members.items() if name != "$"
-    }
-
-
 @pytest.fixture(scope="session")
-def facts() -> Facts:
-    """This host as if it had been probed, with the real programs where they are installed."""
-    emulator = shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64"
-    passt = shutil.which("passt")
-    return Facts(
-        host=HostFacts(
-            arch="x86_64",
-            hostname="here",
-            machine_id="0123456789abcdef0123456789abcdef",
-            uuid="01234567-89ab-cdef-0123-456789abcdef",
-            boot_id=boot_id(),
-            uid=os.getuid(),
-            gid=os.getgid(),
-            memory_kib=4 << 20,
-            cpus=2,
-            route_ipv4=True,
-            interfaces=frozenset(os.listdir("/sys/class/net")),
-        ),
-        qemu={emulator: _qemu(emulator)},
-        passt=passt
-        and PasstFacts(
-            path=passt,
-            options=frozenset(
-                [
-                    "fd",
-                    "foreground",
-                    "stderr",
-                    "mtu",
-                    "interface",
-                    "address",
-                    "netmask",
-                    "gateway",
-                    "dns-forward",
-                    "tcp-ports",
-                    "udp-ports",
-                ]
-            ),
-            may_run=Support(True),
-        ),
-    )
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
+    """What this host can do, on a machine whose id is the same everywhere."""
+    found = asyncio.run(gather(tmp_path_factory.mktemp("cache")))
+    return replace(found, host=replace(found.host, machine_id=MACHINE))
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ async def test_power_over_a_guest_that_does_not_run_is_error_55(driver: QemuDriv
         (driver.destroy(uuid, 0), 20),
         (driver.reset(uuid, 0), 20),
         (driver.shutdown(uuid, 0), 10),
-        (driver.reboot(uuid, 0), 10),
+        (driver.reboot(uuid, 0), 20),
         (driver.open_console(uuid, None, 0), 20),
     ):
         with pytest.raises(OperationInvalid, match="Requested operation is not valid: domain is not running") as caught:
@@ -180,6 +180,21 @@ async def test_a_missing_kernel_is_one_error_with_its_line_and_nothing_is_done(
     assert heard.lifecycle == [(0, 0)]
     assert driver.state(uuid)[0] is DomainState.SHUTOFF
     assert list(dirs.runtime.iterdir()) == []
+
+
+async def test_a_missing_emulator_is_one_error_with_its_line(driver: QemuDriver, xml: Xml) -> None:
+    with pytest.raises(BadConfig, match=r"Cannot check QEMU binary /nope: No such file or directory .line 9") as caught:
+        await driver.define(xml(devices="<emulator>/nope</emulator>"), 0)
+    assert (caught.value.code, caught.value.errno) == (ErrorCode.SYSTEM_ERROR, 2)
+
+
+async def test_capabilities_name_what_can_be_started(driver: QemuDriver) -> None:
+    assert "<arch name='x86_64'>" in driver.capabilities()
+    told = await driver.domain_capabilities(None, None, None, None)
+    assert "<machine>pc-i440fx-7.2</machine>" in told
+    assert "<value>passt</value>" in told
+    with pytest.raises(VirletError, match="the machine 'nope' is not supported by emulator"):
+        await driver.domain_capabilities(None, None, "nope", None)
 
 
 async def test_explain_and_native_say_what_a_start_would_do(driver: QemuDriver, xml: Xml) -> None:

@@ -14,21 +14,15 @@ from pathlib import Path
 
 from virlet.engine.context import Context
 from virlet.engine.ending import end_qemu
-from virlet.engine.guest import Guest, Run, StopCause
+from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
-from virlet.enums import (
-    CrashedDetail,
-    CrashedReason,
-    DomainState,
-    Lifecycle,
-    PausedReason,
-    RunningReason,
-    ShutdownDetail,
-)
-from virlet.errors import OperationInvalid, OperationTimeout, ResourceBusy, SystemFailure, VirletError
+from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
+from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure, VirletError
 from virlet.model.domain import parse_domain
+from virlet.model.lifecycle import TABLE, Action
+from virlet.model.machine import CrashAction
 from virlet.proc.identity import ProcessIdentity
 from virlet.proc.process import Process
 from virlet.qmp.monitor import Monitor, MonitorClosed, QmpError
@@ -53,6 +47,9 @@ _STATES: dict[str, tuple[DomainState, int]] = {
 }
 """QEMU's ``RunState`` → ours."""
 
+_MISSED = {DomainState.SHUTDOWN: Action.GUEST_POWEROFF, DomainState.CRASHED: Action.GUEST_PANIC}
+"""What must have happened to a guest that is in that state now, and is told belatedly."""
+
 
 async def adopt_all(context: Context) -> None:
     """Take over everything that this boot's status files name; all guests at once."""
@@ -67,7 +64,7 @@ async def _settle(context: Context, record: Record) -> None:
         process = Process.adopt(record.qemu, f"QEMU of '{record.name}'") if record.qemu is not None else None
         if record.phase is Phase.STARTING:
             await _undo(context, record, process)
-            guest.disown(StopCause.FAILED)
+            guest.disown(Action.START_FAILED)
             log.warning("%s: its start was under way when the last daemon ended; undone", guest.name)
         elif process is None:
             await _died(guest, record)
@@ -142,16 +139,15 @@ def _remove(leaves: Iterable[Path], directories: Iterable[Path]) -> None:
 async def _died(guest: Guest, record: Record) -> None:
     """QEMU has ended while nobody watched."""
     await _clean(guest.context, record)
-    cause = _cause(record) or (StopCause.SHUTDOWN if record.state == DomainState.SHUTDOWN else StopCause.LOST)
-    guest.disown(cause)
-    log.warning("%s has ended while no daemon watched: %s", guest.name, cause.name.lower())
-    guest.emit(Lifecycle.STOPPED, cause.detail)
+    log.warning("%s has ended while no daemon watched", guest.name)
+    guest.state = record.state
+    guest.disown(_ending(record) or Action.GONE)
     if not guest.persistent:
         guest.context.guests.remove(guest)
 
 
-def _cause(record: Record) -> StopCause | None:
-    return StopCause[record.cause] if record.cause in StopCause.__members__ else None
+def _ending(record: Record) -> Action | None:
+    return Action[record.cause] if record.cause in Action.__members__ else None
 
 
 async def _take_over(guest: Guest, record: Record, process: Process) -> None:
@@ -170,8 +166,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
         if alive is not None:
             helper.own(alive)
-    guest.state, guest.reason = DomainState(record.state), record.reason
-    run.cause = None
+    guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)
     watch(guest, run, inbox)
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
@@ -197,23 +192,18 @@ async def _catch_up(guest: Guest, run: Run, record: Record) -> None:
         log.warning("%s: %s", guest.name, error)
         return
     said = answer.get("status") if isinstance(answer, dict) else None
-    state, reason = _STATES.get(said if isinstance(said, str) else "", (DomainState.NOSTATE, 0))
-    if state is not guest.state:
+    state, reason = _STATES.get(said if isinstance(said, str) else "", (DomainState.PAUSED, PausedReason.UNKNOWN))
+    missed = _MISSED.get(state)
+    if missed is not None and guest.state in TABLE[missed]:
+        guest.act(missed)
+    elif state is not guest.state:
         guest.move(state, reason)
     tasks = guest.context.tasks
-    if (cause := _cause(record)) is not None:
-        tasks.start(_end(guest, run, cause), f"end of '{guest.name}'")
+    if (ending := _ending(record)) is not None:
+        tasks.start(end_qemu(guest, run, ending), f"end of '{guest.name}'")
     elif record.autodestroy:
-        tasks.start(_end(guest, run, StopCause.DESTROYED), f"end of '{guest.name}', whose client is gone")
+        tasks.start(end_qemu(guest, run, Action.DESTROY), f"end of '{guest.name}', whose client is gone")
     elif state is DomainState.SHUTDOWN:
-        run.shutdown_seen = True
-        guest.emit(Lifecycle.SHUTDOWN, ShutdownDetail.GUEST)
-        tasks.start(_end(guest, run, StopCause.SHUTDOWN), f"end of '{guest.name}'")
-    elif state is DomainState.CRASHED and record.state != DomainState.CRASHED:
-        guest.emit(Lifecycle.CRASHED, CrashedDetail.PANICKED)
-        tasks.start(_end(guest, run, StopCause.PANICKED), f"end of '{guest.name}'")
-
-
-async def _end(guest: Guest, run: Run, cause: StopCause) -> None:
-    with suppress(OperationInvalid):
-        await end_qemu(guest, run, cause)
+        tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has powered off")
+    elif state is DomainState.CRASHED and guest.domain.on_crash is not CrashAction.PRESERVE:
+        tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has crashed")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from virlet import paths
 from virlet.engine.events import EventHub
+from virlet.engine.facts import probe_emulator
 from virlet.engine.guest import Guest
 from virlet.engine.status import StatusDir
 from virlet.engine.store import Definitions
@@ -126,6 +127,13 @@ class Context:
         self.names = asyncio.Lock()
         """Held while a definition is written, so that no two guests get one name."""
         self._last_id = 0
+
+    async def know(self, emulator: str | None) -> None:
+        """Ask an emulator that a domain names and that we have not met; raises what its probe raises."""
+        if emulator is None or emulator in self.facts.qemu:
+            return
+        found = await probe_emulator(Path(emulator), self.dirs.cache)
+        self.facts = replace(self.facts, qemu={**self.facts.qemu, emulator: found})
 
     def next_id(self) -> int:
         """The number of the next guest that starts; never reused while a daemon lives."""

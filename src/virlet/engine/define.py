@@ -8,28 +8,40 @@ from virlet.engine.context import Context
 from virlet.engine.guest import Guest
 from virlet.engine.store import StoredDefinition
 from virlet.engine.texts import print_xml, raise_problems
-from virlet.enums import DefinedDetail, DefineFlags, ErrorDomain, Lifecycle, UndefinedDetail
-from virlet.errors import OperationFailed, OperationInvalid, VirletError
+from virlet.enums import DefinedDetail, DefineFlags, ErrorCode, ErrorDomain, Lifecycle, UndefinedDetail
+from virlet.errors import BadConfig, OperationFailed, OperationInvalid, Problem, SystemFailure, VirletError
 from virlet.model.domain import Domain, parse_domain
 from virlet.plan.assign import assign_defaults
 from virlet.plan.check import check_define, emulator_of
+from virlet.xml.source import Source
 
 __all__ = ["define", "holder_of", "load_definitions", "read_definition", "store", "undefine"]
 
 log = logging.getLogger(__name__)
 
 
-def read_definition(context: Context, xml: str, flags: int) -> Domain:
+async def read_definition(context: Context, xml: str, flags: int) -> Domain:
     """The domain that *xml* defines, checked, with everything that it left open filled in.
 
     Raises what its parser raises, :class:`BadConfig` with all problems and their lines, and with the VALIDATE flag
     :class:`XmlInvalidSchema` for elements that no schema knows.
     """
     domain, source = parse_domain(xml, validate=bool(flags & DefineFlags.VALIDATE))
+    await _know_emulator(context, domain, source)
     qemu = emulator_of(domain, context.facts)
     whole = domain if qemu is None else assign_defaults(domain, qemu)
     raise_problems(check_define(whole, context.registry), source)
     return whole
+
+
+async def _know_emulator(context: Context, domain: Domain, source: Source) -> None:
+    try:
+        await context.know(domain.devices.emulator)
+    except SystemFailure as error:
+        problem = Problem("devices/emulator", error.detail, code=ErrorCode.SYSTEM_ERROR, domain=ErrorDomain.QEMU)
+        bad = BadConfig([source.locate(problem)])
+        bad.errno = error.errno
+        raise bad from error
 
 
 def holder_of(context: Context, domain: Domain) -> Guest | None:
@@ -44,7 +56,7 @@ def holder_of(context: Context, domain: Domain) -> Guest | None:
 
 async def define(context: Context, xml: str, flags: int) -> Guest:
     """Define a guest, or define it anew; of a running one only what it will be at its next start changes."""
-    domain = read_definition(context, xml, flags)
+    domain = await read_definition(context, xml, flags)
     async with context.names:
         guest = holder_of(context, domain)
         known = guest is not None and guest.persistent

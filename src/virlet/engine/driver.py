@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from virlet.engine import console, inspect, power
+from virlet.engine import console, inspect, offer, power
 from virlet.engine.adopt import adopt_all
 from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.engine.context import Context, Dirs
 from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
+from virlet.engine.facts import gather
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
@@ -66,17 +67,16 @@ class QemuDriver:
 
     def capabilities(self) -> str:
         """Capabilities XML."""
-        from virlet.model.caps import print_capabilities
-
-        return print_capabilities(self._context.facts)
+        return offer.capabilities(self._context.facts)
 
     async def domain_capabilities(
         self, emulator: str | None, arch: str | None, machine: str | None, virttype: str | None
     ) -> str:
         """Domain capabilities XML."""
-        from virlet.model.caps import print_domain_capabilities
-
-        return print_domain_capabilities(self._context.facts, emulator, arch, machine, virttype)
+        context = self._context
+        if emulator is not None:
+            await context.know(emulator)
+        return offer.domain_capabilities(context.facts, context.registry, emulator, arch, machine, virttype)
 
     # Domains, as far as they are only looked at
 
@@ -165,7 +165,7 @@ class QemuDriver:
         """Start a transient guest."""
         _known(flags, _CREATE, "qemuDomainCreateXML")
         validate = DefineFlags.VALIDATE if flags & CreateFlags.VALIDATE else 0
-        domain = read_definition(self._context, xml, validate)
+        domain = await read_definition(self._context, xml, validate)
         guest = holder_of(self._context, domain)
         if guest is not None and guest.active:
             raise OperationInvalid(f"domain is already active as '{guest.name}'", domain=ErrorDomain.DOMAIN)
@@ -202,6 +202,7 @@ class QemuDriver:
             if definition is None or self._context.guests.get(guest.uuid) is not guest:
                 self._find(guest.uuid)
                 raise OperationInvalid("domain is gone")
+            await self._context.know(definition.devices.emulator)
             await start(
                 guest,
                 definition,
@@ -280,7 +281,8 @@ class QemuDriver:
 
     async def native(self, xml: str) -> str:
         """``domxml-to-native``."""
-        return inspect.native_of(self._context, xml)
+        domain = await read_definition(self._context, xml, 0)
+        return inspect.native_of(self._context, domain)
 
     async def explain(self, uuid: UUID | None, xml: str | None) -> Mapping[str, object]:
         """What a start would do, and why."""
@@ -289,7 +291,7 @@ class QemuDriver:
             return inspect.explain(self._context, guest.config or guest.domain, running=guest.active)
         if xml is None:
             raise InvalidArg("neither a domain nor XML was named")
-        return inspect.explain(self._context, read_definition(self._context, xml, 0), running=False)
+        return inspect.explain(self._context, await read_definition(self._context, xml, 0), running=False)
 
     async def doctor(self) -> Mapping[str, object]:
         """What works on this host."""
@@ -344,8 +346,6 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
         raise ConfigUnsupported(f"unexpected QEMU URI path '{path}'", hint="use qemu:///session")
     dirs = dirs or Dirs.ours()
     if facts is None:
-        from virlet.engine.facts import gather
-
         facts = await gather(dirs.cache)
     context = Context(dirs, facts, registry())
     make_private(dirs.runtime)

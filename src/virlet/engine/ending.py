@@ -6,9 +6,10 @@ import asyncio
 import logging
 import shutil
 
-from virlet.engine.guest import Guest, Run, StopCause
-from virlet.enums import Lifecycle
+from virlet.engine.guest import Guest, Run
+from virlet.enums import DomainState
 from virlet.errors import OperationTimeout, SystemFailure
+from virlet.model.lifecycle import Action
 from virlet.proc.process import ExitStatus
 
 __all__ = ["end_qemu", "ended", "remove_logs"]
@@ -21,19 +22,19 @@ LAST_WORDS = 1.0
 """Seconds for what QEMU wrote to its monitor before it ended to be read."""
 
 
-async def end_qemu(guest: Guest, run: Run, cause: StopCause, *, kill: bool = True) -> None:
+async def end_qemu(guest: Guest, run: Run, why: Action, *, kill: bool = True) -> None:
     """End QEMU by SIGTERM, after 10 s by SIGKILL if *kill*, and wait until nothing of the guest is left.
 
     Raises :class:`SystemFailure` in libvirt's words when it may not be killed and does not end.
     """
-    if run.cause is None:
-        run.cause = cause
+    if run.ending is None:
+        run.ending = why
         guest.save()
     try:
         await run.process.terminate(GRACE, kill=kill)
     except OperationTimeout:
         if not kill:
-            run.cause = None
+            run.ending = None
             guest.save()
         raise SystemFailure(
             f"Failed to terminate process {run.process.pid} with {'SIGKILL' if kill else 'SIGTERM'}:"
@@ -55,16 +56,14 @@ async def _finish(guest: Guest, run: Run, status: ExitStatus | None) -> None:
     await asyncio.wait({run.monitor.closed}, timeout=LAST_WORDS)
     await guest.tasks.cancel()
     async with guest.job.hold("stop", patient=True):
-        cause = run.cause or (StopCause.SHUTDOWN if run.shutdown_seen else StopCause.LOST)
-        run.cause = cause
-        if cause is StopCause.LOST:
+        run.ending = run.ending or Action.GONE
+        if guest.state is not DomainState.SHUTDOWN and run.ending is Action.GONE:
             log.error("%s: QEMU ended (%s) without a word; see its log", guest.name, status or "status unknown")
         await _clean(guest, run)
-        guest.disown(cause)
-        guest.emit(Lifecycle.STOPPED, cause.detail)
+        guest.disown(run.ending)
         if not guest.persistent:
             guest.context.guests.remove(guest)
-    log.info("%s has stopped: %s", guest.name, cause.name.lower())
+    log.info("%s has stopped", guest.name)
 
 
 async def _clean(guest: Guest, run: Run) -> None:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -22,16 +21,12 @@ from virlet.enums import (
     ErrorDomain,
     EventId,
     Lifecycle,
-    PausedReason,
-    ResumedDetail,
-    RunningReason,
     ShutoffReason,
-    StoppedDetail,
-    SuspendedDetail,
     XmlFlags,
 )
 from virlet.errors import OperationInvalid, SystemFailure
 from virlet.model.domain import Domain
+from virlet.model.lifecycle import TABLE, Action, advance
 from virlet.proc.process import Process
 from virlet.qmp.monitor import Monitor, MonitorClosed
 
@@ -39,29 +34,9 @@ if TYPE_CHECKING:
     from virlet.engine.context import Context
     from virlet.engine.helpers import Helper
 
-__all__ = ["Guest", "Run", "StopCause"]
+__all__ = ["Guest", "Run"]
 
 log = logging.getLogger(__name__)
-
-
-class StopCause(Enum):
-    """Why a guest ended: the reason of its state and the detail of its event, as libvirt pairs them."""
-
-    SHUTDOWN = (ShutoffReason.SHUTDOWN, StoppedDetail.SHUTDOWN)
-    DESTROYED = (ShutoffReason.DESTROYED, StoppedDetail.DESTROYED)
-    PANICKED = (ShutoffReason.CRASHED, StoppedDetail.CRASHED)
-    LOST = (ShutoffReason.CRASHED, StoppedDetail.FAILED)
-    """QEMU ended without having said that it shuts down."""
-    FAILED = (ShutoffReason.FAILED, StoppedDetail.FAILED)
-    """It never ran properly."""
-
-    @property
-    def reason(self) -> ShutoffReason:
-        return self.value[0]
-
-    @property
-    def detail(self) -> StoppedDetail:
-        return self.value[1]
 
 
 @dataclass(slots=True, eq=False)
@@ -78,15 +53,13 @@ class Run:
     """By the interface's alias."""
     owner: object = None
     """The connection that an AUTODESTROY guest ends with."""
-    cause: StopCause | None = None
-    """Why it ends, as soon as that is known."""
-    shutdown_seen: bool = False
-    """QEMU has said that it shuts down."""
+    ending: Action | None = None
+    """Why it is being ended, as soon as that is known: DESTROY by a user, GONE by anything else."""
     fake_reboot: bool = False
     """The power button was pressed to reboot: reset it when it has powered off."""
     rebooting: bool = False
     """It has powered off and is being reset: that it stops meanwhile is nobody's business."""
-    next_pause: tuple[PausedReason, SuspendedDetail] = (PausedReason.UNKNOWN, SuspendedDetail.PAUSED)
+    why_stop: Action = Action.STOPPED
     """What the next STOP of QEMU's means."""
     consoles: dict[str, Callable[[], None]] = field(default_factory=dict)
     """Open consoles by device alias: how to take them from their user."""
@@ -95,7 +68,7 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Nothing is repaired any more."""
-        return self.cause is not None or not self.process.running
+        return self.ending is not None or not self.process.running
 
 
 class Guest:
@@ -204,29 +177,28 @@ class Guest:
         """Tell everybody another event; *args* by libvirt's names."""
         self.context.events.emit(DomainEvent(event, self.ref, args))
 
-    def move(self, state: DomainState, reason: int, *, strict: bool = False) -> None:
-        """Enter a state; the status file follows (*strict*: or :class:`SystemFailure` is raised)."""
+    def move(self, state: DomainState, reason: int) -> None:
+        """Enter a state; the status file follows."""
         if (self.state, self.reason) != (state, reason):
             log.info("%s: %s (%d)", self.name, state.name.lower(), reason)
         self.state, self.reason = state, reason
-        if strict:
-            self._write()
-        else:
-            self.save()
+        self.save()
 
-    def paused(self, reason: PausedReason, detail: SuspendedDetail) -> None:
-        """Its CPUs have stopped; nothing when that was known."""
-        if self.state is DomainState.PAUSED:
-            return
-        self.move(DomainState.PAUSED, reason)
-        self.emit(Lifecycle.SUSPENDED, detail)
+    def act(self, action: Action) -> None:
+        """Do what the table of states says of *action*: the new state, the events in libvirt's order.
 
-    def resumed(self, reason: RunningReason, detail: ResumedDetail) -> None:
-        """Its CPUs run; nothing when that was known."""
-        if self.state is DomainState.RUNNING:
-            return
-        self.move(DomainState.RUNNING, reason)
-        self.emit(Lifecycle.RESUMED, detail)
+        Raises :class:`OperationInvalid` where the table refuses it.
+        """
+        step = advance(self.state, action)
+        if step.reason is not None:
+            self.move(step.state, step.reason)
+        for event, detail in step.events:
+            self.emit(event, detail)
+
+    def react(self, action: Action) -> None:
+        """:meth:`act` for what QEMU says: what makes no sense in the present state is ignored."""
+        if self.state in TABLE[action]:
+            self.act(action)
 
     def own(self, run: Run, live: Domain, number: int) -> None:
         """QEMU is there: from now on everything that it says and its end are ours to handle."""
@@ -235,12 +207,15 @@ class Guest:
         self.stopped.clear()
         self.changed()
 
-    def disown(self, cause: StopCause) -> None:
-        """Nothing of it runs any more; what it left was removed."""
+    def disown(self, action: Action) -> None:
+        """Nothing of it runs any more, and what it left was removed: *action* has brought it to its end."""
         self.run = self.live = self.balloon_kib = None
+        self.updated = False
         self._number(-1)
-        self.state, self.reason, self.updated = DomainState.SHUTOFF, cause.reason, False
         self.changed()
+        self.react(action)
+        # From a state in which that does not happen (a status file may say anything) the end is the same.
+        self.state = DomainState.SHUTOFF
         self.stopped.set()
 
     async def let_go(self) -> None:
@@ -278,11 +253,13 @@ class Guest:
         log.warning("%s: %s: %s", self.name, kind, message)
         self.context.events.emit(HelperEvent(self.ref, alias, kind, message))
 
-    def save(self) -> None:
-        """Write the status file of a running guest; a full disk is reported, and stops nothing."""
+    def save(self, *, strict: bool = False) -> None:
+        """Write the status file of a running guest; a full disk is reported, and only when *strict* an error."""
         try:
             self._write()
         except SystemFailure as error:
+            if strict:
+                raise
             log.error("%s: its status is not recorded: %s", self.name, error)
 
     def _write(self) -> None:
@@ -293,11 +270,11 @@ class Guest:
             replace(
                 run.record,
                 format=FORMAT,
-                phase=Phase.RUNNING if run.cause is None else Phase.STOPPING,
-                cause="" if run.cause is None else run.cause.name,
+                phase=Phase.RUNNING if run.ending is None else Phase.STOPPING,
+                cause="" if run.ending is None else run.ending.name,
                 persistent=self.persistent,
                 autodestroy=run.owner is not None,
-                state=int(self.state),
+                state=self.state,
                 reason=int(self.reason),
                 xml=self.xml(XmlFlags.SECURE),
                 qemu=run.process.identity,

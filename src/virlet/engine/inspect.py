@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from virlet.engine.context import Context
-from virlet.engine.define import read_definition
 from virlet.engine.guest import Guest
 from virlet.engine.needs import file_problem, forwards_of
 from virlet.engine.start import plan_start
@@ -27,9 +26,9 @@ __all__ = ["details", "doctor", "explain", "log_path", "native_of", "ports", "re
 Facts = dict[str, object]
 
 
-def native_of(context: Context, xml: str) -> str:
-    """The command lines that a start of *xml* would run, one shell line each, network included."""
-    _, plan = plan_start(context, read_definition(context, xml, 0))
+def native_of(context: Context, domain: Domain) -> str:
+    """The command lines that a start of *domain* would run, one shell line each, network included."""
+    _, plan = plan_start(context, domain)
     return native(plan)
 
 

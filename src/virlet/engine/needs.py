@@ -25,7 +25,8 @@ _MODES = {
 
 def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Problem]) -> None:
     """Raise :class:`BadConfig` with all that is missing: files first, then ports; nothing has been touched."""
-    found = [(file_problem(need), need) for need in plan.files_needed]
+    emulator = FileNeed(plan.emulator, Access.EXECUTE, "devices/emulator", "emulator")
+    found = [(file_problem(need), need) for need in (emulator, *plan.files_needed)]
     errnos = [number for number, _ in found if number]
     problems = [_file(number, need) for number, need in found if number]
     problems += conflicts(forwards_of(plan), before)

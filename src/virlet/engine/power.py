@@ -1,54 +1,46 @@
 """What a user does to a running guest: suspend, resume, shut down, reboot, reset, destroy.
 
-States and errors are libvirt's: suspending a paused guest is no error, resuming a running one is.
+What is refused in which state is in the table of :mod:`virlet.model.lifecycle`.
 """
 
 from __future__ import annotations
 
 from virlet.engine.ending import end_qemu, remove_logs
-from virlet.engine.guest import Guest, Run, StopCause
+from virlet.engine.guest import Guest
 from virlet.enums import (
     DestroyFlags,
     DomainState,
-    ErrorDomain,
     PausedReason,
-    ResumedDetail,
-    RunningReason,
     ShutdownFlags,
-    SuspendedDetail,
 )
-from virlet.errors import ArgumentUnsupported, OperationInvalid, OperationUnsupported
+from virlet.errors import ArgumentUnsupported, OperationUnsupported
+from virlet.model.lifecycle import Action, advance
 
 __all__ = ["destroy", "reboot", "reset", "resume", "shutdown", "suspend"]
 
 
 async def suspend(guest: Guest) -> None:
     """Stop its CPUs; its network keeps what it can."""
-    guest.running()
+    advance(guest.state, Action.SUSPEND)
     async with guest.job.hold("suspend"):
-        run = guest.running()
-        if guest.state is DomainState.PMSUSPENDED:
-            raise OperationInvalid("domain is pmsuspended")
-        if guest.state is DomainState.PAUSED:
+        if advance(guest.state, Action.SUSPEND).state is guest.state:
             return
-        run.next_pause = (PausedReason.USER, SuspendedDetail.PAUSED)
+        run = guest.running()
+        run.why_stop = Action.SUSPEND
         await guest.execute("stop")
         if guest.run is run:
-            guest.paused(PausedReason.USER, SuspendedDetail.PAUSED)
+            guest.react(Action.SUSPEND)
 
 
 async def resume(guest: Guest) -> None:
     """Let its CPUs run on; helpers that were given up are tried again."""
-    guest.running()
+    advance(guest.state, Action.RESUME)
     async with guest.job.hold("resume"):
+        advance(guest.state, Action.RESUME)
         run = guest.running()
-        if guest.state is DomainState.PMSUSPENDED:
-            raise OperationInvalid("domain is pmsuspended")
-        if guest.state is DomainState.RUNNING:
-            raise OperationInvalid("domain is already running")
         await guest.execute("cont")
         if guest.run is run:
-            guest.resumed(RunningReason.UNPAUSED, ResumedDetail.UNPAUSED)
+            guest.react(Action.RESUME)
         for helper in run.helpers.values():
             if helper.record.gave_up:
                 helper.revive()
@@ -56,26 +48,20 @@ async def resume(guest: Guest) -> None:
 
 async def shutdown(guest: Guest, flags: int) -> None:
     """Press the power button; the guest decides when it is down."""
-    _running_for_button(guest)
+    advance(guest.state, Action.SHUTDOWN)
     _only_acpi(flags, "shutdown")
     async with guest.job.hold("shutdown"):
-        _running_for_button(guest).fake_reboot = False
+        guest.running().fake_reboot = False
         await guest.execute("system_powerdown")
 
 
 async def reboot(guest: Guest, flags: int) -> None:
     """Press the power button, and when the guest has powered off, reset it and let it run again."""
-    _running_for_button(guest)
+    advance(guest.state, Action.REBOOT)
     _only_acpi(flags, "reboot")
     async with guest.job.hold("reboot"):
-        _running_for_button(guest).fake_reboot = True
+        guest.running().fake_reboot = True
         await guest.execute("system_powerdown")
-
-
-def _running_for_button(guest: Guest) -> Run:
-    if guest.run is None:
-        raise OperationInvalid("domain is not running", domain=ErrorDomain.QEMU)
-    return guest.run
 
 
 def _only_acpi(flags: int, what: str) -> None:
@@ -90,7 +76,7 @@ def _only_acpi(flags: int, what: str) -> None:
 
 async def reset(guest: Guest) -> None:
     """Press the reset button; a guest that had crashed runs again."""
-    guest.running()
+    advance(guest.state, Action.RESET)
     async with guest.job.hold("reset"):
         run = guest.running()
         run.fake_reboot = False
@@ -108,6 +94,6 @@ async def destroy(guest: Guest, flags: int) -> None:
         async with guest.job.hold("destroy"):
             guest.running()
     run = guest.running()
-    await end_qemu(guest, run, StopCause.DESTROYED, kill=not flags & DestroyFlags.GRACEFUL)
+    await end_qemu(guest, run, Action.DESTROY, kill=not flags & DestroyFlags.GRACEFUL)
     if flags & DestroyFlags.REMOVE_LOGS:
         remove_logs(guest)

@@ -10,22 +10,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from virlet.engine.ending import end_qemu
-from virlet.engine.guest import Guest, Run, StopCause
+from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
-from virlet.enums import (
-    CrashedDetail,
-    CrashedReason,
-    DomainState,
-    EventId,
-    Lifecycle,
-    PausedReason,
-    ResumedDetail,
-    RunningReason,
-    ShutdownDetail,
-    ShutdownReason,
-    StartedDetail,
-    SuspendedDetail,
-)
+from virlet.enums import DomainState, EventId, Lifecycle, PmSuspendedDetail
+from virlet.model.lifecycle import TABLE, Action
 from virlet.model.machine import CrashAction, PowerAction
 from virlet.qmp.monitor import Event
 
@@ -37,7 +25,6 @@ Data = Mapping[str, object]
 
 _WATCHDOG = ("none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi")
 _IO_ERROR = {"ignore": 0, "stop": 1, "report": 2}
-_PMSUSPENDED_MEMORY, _PMSUSPENDED_DISK = 0, 1
 _CONNECTED, _DISCONNECTED, _BY_CHANNEL = 1, 2, 2
 
 
@@ -79,41 +66,38 @@ class Reactions:
     def _shutdown(self, data: Data) -> None:
         guest, run = self._guest, self._run
         asked = data.get("guest") is True
-        if run.shutdown_seen or run.rebooting or guest.state is DomainState.CRASHED:
+        if run.rebooting or guest.state not in TABLE[Action.QEMU_QUIT] or guest.state is DomainState.CRASHED:
             return
         # A reset comes here only where on_reboot is not "restart" (QEMU's -no-reboot).
         reset = data.get("reason") == "guest-reset"
-        if asked and not reset and run.cause is None and (run.fake_reboot or self._restarts_at_poweroff()):
+        if asked and not reset and run.ending is None and (run.fake_reboot or self._restarts_at_poweroff()):
             run.fake_reboot, run.rebooting = False, True
             guest.tasks.start(restart(guest, run), f"reboot of '{guest.name}'")
             return
-        run.shutdown_seen = True
-        guest.move(DomainState.SHUTDOWN, ShutdownReason.UNKNOWN)
-        guest.emit(Lifecycle.SHUTDOWN, ShutdownDetail.GUEST if asked else ShutdownDetail.HOST)
+        guest.react(Action.GUEST_POWEROFF if asked else Action.QEMU_QUIT)
         if asked:
             # QEMU stays, stopped, so that it can be asked what it was; nobody asks.
-            self._end(StopCause.SHUTDOWN)
+            self._end()
 
     def _restarts_at_poweroff(self) -> bool:
         return self._guest.domain.on_poweroff is PowerAction.RESTART
 
-    def _end(self, cause: StopCause) -> None:
+    def _end(self) -> None:
         guest, run = self._guest, self._run
-        guest.context.tasks.start(end_qemu(guest, run, cause), f"end of QEMU of '{guest.name}'")
+        guest.context.tasks.start(end_qemu(guest, run, Action.GONE), f"end of QEMU of '{guest.name}'")
 
     def _panicked(self, data: Data) -> None:
         guest = self._guest
-        if data.get("action") == "run" or self._run.shutdown_seen or guest.state is DomainState.CRASHED:
+        if data.get("action") == "run" or guest.state not in TABLE[Action.GUEST_PANIC]:
             return
-        guest.move(DomainState.CRASHED, CrashedReason.PANICKED)
-        guest.emit(Lifecycle.CRASHED, CrashedDetail.PANICKED)
+        guest.act(Action.GUEST_PANIC)
         match guest.domain.on_crash:
             case CrashAction.RESTART | CrashAction.RENAME_RESTART:
                 guest.tasks.start(restart(guest, self._run), f"restart of '{guest.name}' after its crash")
             case CrashAction.PRESERVE:
                 pass
             case _:
-                self._end(StopCause.PANICKED)
+                self._end()
 
     def _reset(self, data: Data) -> None:
         self._guest.emit_other(EventId.REBOOT)
@@ -122,41 +106,32 @@ class Reactions:
 
     def _stop(self, data: Data) -> None:
         run = self._run
-        if run.shutdown_seen or run.rebooting or run.cause is not None:
+        if run.rebooting or run.ending is not None or self._guest.state is not DomainState.RUNNING:
             return
-        if self._guest.state is not DomainState.RUNNING:
-            return
-        (reason, detail), run.next_pause = run.next_pause, (PausedReason.UNKNOWN, SuspendedDetail.PAUSED)
-        self._guest.paused(reason, detail)
+        why, run.why_stop = run.why_stop, Action.STOPPED
+        self._guest.react(why)
 
     def _resume(self, data: Data) -> None:
-        run = self._run
-        run.next_pause = (PausedReason.UNKNOWN, SuspendedDetail.PAUSED)
-        if run.shutdown_seen or run.cause is not None or self._guest.state is not DomainState.PAUSED:
-            return
-        self._guest.resumed(RunningReason.UNPAUSED, ResumedDetail.UNPAUSED)
+        self._run.why_stop = Action.STOPPED
+        if not self._run.rebooting and self._run.ending is None:
+            self._guest.react(Action.CONTINUED)
 
     def _suspend(self, data: Data) -> None:
-        self._sleep(EventId.PMSUSPEND, _PMSUSPENDED_MEMORY)
+        if self._guest.state is DomainState.RUNNING:
+            self._guest.act(Action.GUEST_SLEEP)
+            self._guest.emit_other(EventId.PMSUSPEND, reason=0)
 
     def _suspend_disk(self, data: Data) -> None:
-        self._sleep(EventId.PMSUSPEND_DISK, _PMSUSPENDED_DISK)
-
-    def _sleep(self, event: EventId, detail: int) -> None:
         guest = self._guest
-        if guest.state is not DomainState.RUNNING:
-            return
-        guest.move(DomainState.PMSUSPENDED, 0)
-        guest.emit(Lifecycle.PMSUSPENDED, detail)
-        guest.emit_other(event, reason=0)
+        if guest.state is DomainState.RUNNING:
+            guest.move(DomainState.PMSUSPENDED, 0)
+            guest.emit(Lifecycle.PMSUSPENDED, PmSuspendedDetail.DISK)
+            guest.emit_other(EventId.PMSUSPEND_DISK, reason=0)
 
     def _wakeup(self, data: Data) -> None:
-        guest = self._guest
-        if guest.state is not DomainState.PMSUSPENDED:
-            return
-        guest.move(DomainState.RUNNING, RunningReason.WAKEUP)
-        guest.emit(Lifecycle.STARTED, StartedDetail.WAKEUP)
-        guest.emit_other(EventId.PMWAKEUP, reason=0)
+        if self._guest.state is DomainState.PMSUSPENDED:
+            self._guest.act(Action.GUEST_WAKEUP)
+            self._guest.emit_other(EventId.PMWAKEUP, reason=0)
 
     # Its devices
 
@@ -165,7 +140,7 @@ class Reactions:
         if action not in _WATCHDOG:
             return
         if action == "pause":
-            self._run.next_pause = (PausedReason.WATCHDOG, SuspendedDetail.WATCHDOG)
+            self._run.why_stop = Action.WATCHDOG_PAUSE
         self._guest.emit_other(EventId.WATCHDOG, action=_WATCHDOG.index(action))
 
     def _io_error(self, data: Data) -> None:
@@ -173,7 +148,7 @@ class Reactions:
         if action not in _IO_ERROR:
             return
         if action == "stop":
-            self._run.next_pause = (PausedReason.IOERROR, SuspendedDetail.IOERROR)
+            self._run.why_stop = Action.IO_ERROR_PAUSE
         alias, path = self._disk(data)
         said: dict[str, int | str] = {"srcPath": path, "devAlias": alias, "action": _IO_ERROR[action]}
         self._guest.emit_other(EventId.IO_ERROR, **said)
@@ -241,16 +216,14 @@ class Reactions:
 async def restart(guest: Guest, run: Run) -> None:
     """Reset a guest that has powered off or crashed, and let it run again, in the same QEMU."""
     async with guest.job.hold("restart", patient=True):
-        if guest.run is not run or run.cause is not None:
+        if guest.run is not run or run.ending is not None:
             return
-        reason = RunningReason.CRASHED if guest.state is DomainState.CRASHED else RunningReason.BOOTED
         try:
             await guest.execute("system_reset")
             await guest.execute("cont")
         finally:
             run.rebooting = False
-        guest.move(DomainState.RUNNING, reason)
-        guest.emit(Lifecycle.RESUMED, ResumedDetail.UNPAUSED)
+        guest.react(Action.RESTARTED)
 
 
 def _text(data: Data, name: str) -> str:

@@ -21,24 +21,17 @@ from virlet.engine.context import Context
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.guest import Guest, Run, StopCause
+from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper, run_helper
 from virlet.engine.live import pty_paths, vnc_ports, with_ptys, with_vnc_ports
 from virlet.engine.needs import refuse
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.texts import print_xml
-from virlet.enums import (
-    DomainState,
-    Lifecycle,
-    PausedReason,
-    ResumedDetail,
-    RunningReason,
-    StartedDetail,
-    SuspendedDetail,
-)
+from virlet.enums import DomainState
 from virlet.errors import BadConfig, InternalError, OperationFailed, Problem
 from virlet.model.domain import Domain, parse_domain
+from virlet.model.lifecycle import Action
 from virlet.plan.assign import assign_aliases
 from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, Ready, render
 from virlet.plan.launch import plan_launch
@@ -114,24 +107,13 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
             guest.own(run, launch.domain, number)
             for alias, helper in run.helpers.items():
                 helper.own(launch.processes[alias])
-            if paused:
-                guest.move(DomainState.PAUSED, PausedReason.USER, strict=True)
-            else:
-                guest.move(DomainState.RUNNING, RunningReason.BOOTED, strict=True)
+            guest.save(strict=True)
             run.undo = undo.pop_all()
     except BaseException:
-        guest.disown(StopCause.FAILED)
+        guest.disown(Action.START_FAILED)
         raise
-    _told(guest, paused=paused)
+    guest.act(Action.START_PAUSED if paused else Action.START)
     watch(guest, run, launch.inbox)
-
-
-def _told(guest: Guest, *, paused: bool) -> None:
-    if not paused:
-        guest.emit(Lifecycle.RESUMED, ResumedDetail.UNPAUSED)
-    guest.emit(Lifecycle.STARTED, StartedDetail.BOOTED)
-    if paused:
-        guest.emit(Lifecycle.SUSPENDED, SuspendedDetail.PAUSED)
 
 
 def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
@@ -195,7 +177,7 @@ class _Launch:
             id=self.domain.id or -1,
             persistent=guest.persistent,
             autodestroy=False,
-            state=int(DomainState.SHUTOFF),
+            state=DomainState.SHUTOFF,
             reason=0,
             xml=print_xml(self.domain, inactive=False, secure=True),
             monitor=plan.monitor.path,

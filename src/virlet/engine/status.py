@@ -18,6 +18,7 @@ from uuid import UUID
 
 from virlet.engine.codec import decode, encode
 from virlet.engine.files import make_private, move_aside, write_atomic
+from virlet.enums import DomainState
 from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, PairEnd
 from virlet.proc.identity import ProcessIdentity
 
@@ -64,7 +65,7 @@ class Record:
     id: int
     persistent: bool
     autodestroy: bool
-    state: int
+    state: DomainState
     reason: int
     xml: str
     """The live XML, addresses and aliases included."""
@@ -76,7 +77,7 @@ class Record:
     directories: tuple[Path, ...] = ()
     tainted: tuple[str, ...] = ()
     cause: str = ""
-    """While STOPPING: who asked for it, the name of a :class:`virlet.engine.guest.StopCause`."""
+    """While STOPPING: why, the name of a :class:`virlet.model.lifecycle.Action`."""
 
 
 def print_record(record: Record) -> bytes:

@@ -59,6 +59,7 @@ class Action(StrEnum):
     GUEST_PANIC = "guest panics"
     STOPPED = "QEMU pauses by itself"
     CONTINUED = "QEMU continues by itself"
+    RESTARTED = "reset after power-off or crash"
     WATCHDOG_PAUSE = "watchdog pauses"
     IO_ERROR_PAUSE = "I/O error pauses"
     GUEST_SLEEP = "guest sleeps"
@@ -170,6 +171,12 @@ TABLE: Final[dict[Action, dict[DomainState, Step]]] = {
     Action.GUEST_PANIC: {_RUN: _PANICKED, _PAUSED: _PANICKED},
     Action.STOPPED: {_RUN: _to(_PAUSED, PausedReason.UNKNOWN, _PAUSE), **_same(_PAUSED, _DOWN, _CRASHED)},
     Action.CONTINUED: {_PAUSED: _to(_RUN, RunningReason.UNPAUSED, _GO), **_same(_RUN)},
+    # In the same QEMU: a reboot by power button, on_poweroff and on_crash "restart".
+    Action.RESTARTED: {
+        _RUN: _to(_RUN, RunningReason.BOOTED, _GO),
+        _PAUSED: _to(_RUN, RunningReason.BOOTED, _GO),
+        _CRASHED: _to(_RUN, RunningReason.CRASHED, _GO),
+    },
     Action.WATCHDOG_PAUSE: {
         _RUN: _to(_PAUSED, PausedReason.WATCHDOG, (Lifecycle.SUSPENDED, SuspendedDetail.WATCHDOG)),
         **_same(_PAUSED),
