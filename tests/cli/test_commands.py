@@ -125,9 +125,10 @@ def test_explain_takes_a_name_or_a_file(virlet: Virlet, server: Connection, home
     server.define(xml("web"))
     (home.path / "web.xml").write_text(xml("web"))
     assert virlet("explain", "web").out == (
-        "name: web\ncommands:\n  - qemu -name x\n  - passt --fd 3\ninterfaces:\n  - alias: net0\n"
+        "name: web\ninterfaces:\n  - alias: net0\n"
         "    backend: passt\n    why:\n      - it is the fastest that works here\n"
         "    forwards:\n      - tcp *:2022 reaches 22\nproblems: none\n"
+        "commands:\n  qemu -name x\n  passt --fd 3\n"
     )
     assert virlet("explain", "web", "--json").json["interfaces"][0]["forwards"][0]["to"] == 22
     assert virlet("explain", str(home.path / "web.xml"), "--json").json["name"] == "file"

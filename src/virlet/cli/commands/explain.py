@@ -9,6 +9,7 @@ import click
 from virlet.cli.app import App
 from virlet.cli.arguments import DomainName, read_xml
 from virlet.cli.forwards import guest_side, host_side
+from virlet.cli.output import clean
 from virlet.cli.root import command, pass_app
 
 __all__ = ["explain"]
@@ -29,7 +30,10 @@ def explain(app: App, what: str) -> None:
     if app.as_json:
         app.output.document(answer)
     else:
+        commands = answer.pop("commands", [])
         app.output.tree(_readable(answer))
+        # A script that can be pasted, so not a list.
+        app.output.write("commands:\n" + "".join(f"  {clean(line)}\n" for line in commands))
 
 
 def _readable(answer: Mapping[str, object]) -> Mapping[str, object]:

@@ -116,8 +116,9 @@ def resume(app: App, name: str) -> None:
 @command()
 @domain_argument()
 @click.option("--graceful", is_flag=True, help="Never kill QEMU: fail when it does not end in time.")
+@click.option("--remove-logs", is_flag=True, help="Delete its logs, too.")
 @pass_app
-def destroy(app: App, name: str, graceful: bool) -> None:
+def destroy(app: App, name: str, graceful: bool, remove_logs: bool) -> None:
     """End a guest now.
 
     QEMU is told to end, writes back what it still has in its caches, and is killed when it does not end within ten
@@ -125,7 +126,10 @@ def destroy(app: App, name: str, graceful: bool) -> None:
     """
     from virlet.enums import DestroyFlags
 
+    flags = DestroyFlags.GRACEFUL if graceful else DestroyFlags(0)
+    if remove_logs:
+        flags |= DestroyFlags.REMOVE_LOGS
     with app.connection() as server:
         domain = app.find(server, name)
-        domain.destroy(DestroyFlags.GRACEFUL if graceful else DestroyFlags(0))
+        domain.destroy(flags)
         app.done("destroyed", domain)
