@@ -41,7 +41,11 @@ def children() -> dict[int, str]:
     """Every child of this process that still runs (orphans of children included) and its name."""
     found = {}
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            pids = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # A thread that has just ended.
+        for pid in pids:
             stat = Path(f"/proc/{pid}/stat").read_text()
             if stat[stat.rindex(")") + 2] not in "ZX":
                 found[int(pid)] = stat[stat.index("(") : stat.rindex(")") + 1]

@@ -10,7 +10,7 @@ import pytest
 
 from virlet.client import aio
 from virlet.client.aio import connect
-from virlet.errors import NoConnect, NoDomain, OperationFailed, RpcError
+from virlet.errors import AuthFailed, NoConnect, NoDomain, OperationFailed, RpcError
 from virlet.wire import remote, types
 from virlet.wire.events import Call, StreamAbort, StreamData, StreamFinish
 from virlet.wire.packet import PING
@@ -100,7 +100,7 @@ async def test_a_console_opened_for_a_cancelled_caller_is_aborted(server: TinySe
         remote.DOMAIN_LOOKUP_BY_NAME: lookup,
         remote.DOMAIN_OPEN_CONSOLE: hold,
         remote.CONNECT_GET_URI: release,
-        StreamAbort: note,  # type: ignore[dict-item]
+        StreamAbort: note,
     }
     async with await connect(server.uri) as conn:
         vm = await conn.lookup_by_name("vm")
@@ -154,8 +154,8 @@ async def test_a_console_is_a_stream_both_ways(server: TinyServer) -> None:
     server.answers |= {
         remote.DOMAIN_LOOKUP_BY_NAME: lookup,
         remote.DOMAIN_OPEN_CONSOLE: open_console,
-        StreamData: echo,  # type: ignore[dict-item]
-        StreamFinish: finish,  # type: ignore[dict-item]
+        StreamData: echo,
+        StreamFinish: finish,
     }
     async with await connect(server.uri) as conn, await (await conn.lookup_by_name("vm")).open_console() as stream:
         assert await stream.read() == b"login: "
@@ -200,8 +200,8 @@ async def test_much_data_to_a_slow_server_waits_for_it(server: TinyServer) -> No
     server.answers |= {
         remote.DOMAIN_LOOKUP_BY_NAME: lookup,
         remote.DOMAIN_OPEN_CONSOLE: lambda peer, call: peer.link.reply(call, None),
-        StreamData: count,  # type: ignore[dict-item]
-        StreamFinish: finish,  # type: ignore[dict-item]
+        StreamData: count,
+        StreamFinish: finish,
     }
     async with await connect(server.uri) as conn:
         stream = await (await conn.lookup_by_name("vm")).open_console()
@@ -261,6 +261,19 @@ async def test_a_display_is_a_descriptor(server: TinyServer) -> None:
 async def test_nobody_there_is_said(tmp_path: object) -> None:
     with pytest.raises(NoConnect):
         await connect(f"virlet:///session?socket={tmp_path}/none")
+
+
+async def test_a_server_that_wants_sasl_is_refused_and_nothing_is_left_open(server: TinyServer) -> None:
+    server.answers[remote.AUTH_LIST] = lambda peer, call: peer.link.reply(call, remote.AuthListRet((1,)))
+    with pytest.raises(AuthFailed, match="SASL"):
+        await connect(server.uri)
+
+
+async def test_a_server_that_talks_nonsense_is_left(server: TinyServer) -> None:
+    server.answers[remote.CONNECT_GET_URI] = lambda peer, call: b"HTTP/1.1 400 Bad Request"
+    async with await connect(server.uri) as conn:
+        with pytest.raises(RpcError, match="a packet cannot have"):
+            await conn.uri()
 
 
 def test_both_facades_offer_the_same() -> None:

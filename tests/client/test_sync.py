@@ -153,7 +153,7 @@ def test_a_console_is_a_stream_both_ways(server: TinyServer) -> None:
     def finish(peer: Peer, event: StreamFinish) -> None:
         peer.send(peer.link.stream_finish(event.stream))
 
-    server.answers |= {remote.DOMAIN_OPEN_CONSOLE: open_console, StreamData: echo, StreamFinish: finish}  # type: ignore[dict-item]
+    server.answers |= {remote.DOMAIN_OPEN_CONSOLE: open_console, StreamData: echo, StreamFinish: finish}
     with connect(server.uri) as conn:
         stream = domain(server, conn).open_console()
         assert stream.read() == b"login: "
@@ -170,7 +170,7 @@ def test_a_console_that_is_left_is_aborted(server: TinyServer) -> None:
     def abort(peer: Peer, event: StreamAbort) -> None:
         peer.send(peer.link.stream_finish(event.stream))
 
-    server.answers |= {remote.DOMAIN_OPEN_CONSOLE: open_console, StreamAbort: abort}  # type: ignore[dict-item]
+    server.answers |= {remote.DOMAIN_OPEN_CONSOLE: open_console, StreamAbort: abort}
     with connect(server.uri) as conn, domain(server, conn).open_console():
         pass
     assert any(isinstance(event, StreamAbort) for event in server.log)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from virlet.wire import xdr
 from virlet.wire.xdr import AnyCodec, Codec, DecodeError, EncodeError
 
-TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
 
 
 class Pair(tuple[object, ...]):
@@ -128,7 +128,7 @@ def test_odd_input_that_libvirt_accepts_is_accepted() -> None:
 
 
 def test_values_that_do_not_fit_are_refused_instead_of_cut() -> None:
-    for codec, value in [
+    cases: list[tuple[AnyCodec, object]] = [
         (xdr.I32, 1 << 31),
         (xdr.U32, -1),
         (xdr.STRING, "a\0b"),
@@ -138,6 +138,7 @@ def test_values_that_do_not_fit_are_refused_instead_of_cut() -> None:
         (xdr.opaque(2), b"abc"),
         (xdr.char_array(2), b"abc"),
         (xdr.char_list(2), b"abc"),
-    ]:
+    ]
+    for codec, value in cases:
         with pytest.raises(EncodeError):
             codec.encode(value)
