@@ -21,20 +21,8 @@ from virlet.plan.launch import plan_launch
 
 HERE = Path(__file__).parent
 OLD_PASST = frozenset(
-    [
-        "foreground",
-        "fd",
-        "stderr",
-        "mtu",
-        "address",
-        "netmask",
-        "gateway",
-        "interface",
-        "tcp-ports",
-        "udp-ports",
-        "dns",
-        "dns-forward",
-    ]
+    {"foreground", "fd", "stderr", "mtu", "address", "netmask", "gateway", "interface"}
+    | {"tcp-ports", "udp-ports", "dns", "dns-forward"}
 )
 NEW_PASST = OLD_PASST - {"stderr"} | {"hostname", "fqdn", "vhost-user", "dns-host", "map-host-loopback"}
 GENERATIONS = ("7.2", "11.1")

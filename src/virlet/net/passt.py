@@ -17,7 +17,7 @@ from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import flatten, forwards_everything, spec
 from virlet.net.rules import privileged_ports, rules_of
-from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, NetPlan, OnLoss, Ready, Word
+from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, NetPlan, OnLoss, Ready, Word, short_name
 from virlet.plan.facts import Facts, PasstFacts, QemuFacts, Support
 
 __all__ = ["Passt"]
@@ -73,7 +73,7 @@ class Passt:
 
     def plan(self, nic: Interface, env: Env) -> NetPlan:
         """passt in the foreground on a connection to the socket that QEMU listens on."""
-        listener = Listener(env.runtime / f"{nic.alias}.net")
+        listener = Listener(env.runtime / f"{short_name(nic.alias or '')}.net")
         return NetPlan(
             alias=nic.alias or "",
             backend=self.name,

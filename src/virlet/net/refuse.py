@@ -62,9 +62,7 @@ def _range(item: PortRange, path: str) -> Iterator[Problem]:
         yield _bad_range(f"{path}/@to", "ports that are excluded have no port in the guest")
     elif item.to is not None and item.to + end - item.start > HIGHEST_PORT:
         last = item.to + end - item.start
-        yield _bad_range(
-            f"{path}/@to", f"the range would reach port {last} of the guest: the highest is {HIGHEST_PORT}"
-        )
+        yield _bad_range(f"{path}/@to", f"the range reaches port {last} of the guest: the highest is {HIGHEST_PORT}")
 
 
 def _bad_range(path: str, text: str) -> Problem:

@@ -11,7 +11,7 @@ from virlet.model.controller import Controller, ControllerType
 from virlet.model.device import chosen_by_us
 from virlet.model.disk import Disk, DiskBus
 from virlet.model.elements import Domain
-from virlet.plan.base import GuestDirs
+from virlet.plan.base import GuestDirs, short_name
 from virlet.plan.board import board_of
 from virlet.plan.drives import disk_index, drive_of
 from virlet.plan.pci import Board
@@ -114,4 +114,7 @@ def _consoles(consoles: tuple[Console, ...], serials: tuple[Serial, ...]) -> tup
 def _socket(channel: Channel, dirs: GuestDirs | None) -> Channel:
     if dirs is None or channel.type is not ChardevType.UNIX or (channel.source and channel.source.path):
         return channel
-    return replace(channel, sources=(ChardevSource(mode="bind", path=str(dirs.runtime / f"{channel.alias}.sock")),))
+    return replace(
+        channel,
+        sources=(ChardevSource(mode="bind", path=str(dirs.runtime / f"{short_name(channel.alias or '')}.sock")),),
+    )

@@ -7,6 +7,7 @@ them, numbers them at spawn, and :func:`render` puts the numbers into the words 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ __all__ = [
     "Ready",
     "Word",
     "render",
+    "render_json",
+    "short_name",
     "sources_of",
 ]
 
@@ -251,6 +254,11 @@ class LaunchPlan:
     """QEMU looks for a free port itself (``to=``), so nobody can take it in between; ask ``query-vnc-servers``."""
     ptys: tuple[str, ...] = ()
     """Ids of character devices whose terminal QEMU makes; ask ``query-chardev`` for its path."""
+
+
+def short_name(alias: str) -> str:
+    """*alias*, or a digest of one that would not fit into the 108 bytes of a socket's path."""
+    return alias if len(alias) <= 20 else hashlib.sha256(alias.encode()).hexdigest()[:20]
 
 
 Number: TypeAlias = Callable[[FdSource], int | str]

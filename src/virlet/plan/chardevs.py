@@ -9,7 +9,7 @@ from typing import TypeAlias
 from virlet.model.address import SerialAddress
 from virlet.model.chardev import Channel, ChardevType, Console, Parallel, Serial
 from virlet.model.controller import ControllerType
-from virlet.plan.base import Access, FileNeed, Joined, Listener, Word
+from virlet.plan.base import Access, FileNeed, Joined, Listener, Word, short_name
 from virlet.plan.board import controller_id
 from virlet.plan.place import Member, given, place
 from virlet.plan.words import Piece, Scene, device, escape
@@ -156,7 +156,9 @@ class _Backend:
             self._need(Access.SOCKET)
             return [f"socket,id={self._name},path={escape(path or '')}{self._reconnect()}"]
         # We bind, so that the socket is there before QEMU is and nobody waits for a path to appear.
-        listener = Listener(Path(path) if path else self._scene.dirs.runtime / f"{self._item.alias}.sock")
+        listener = Listener(
+            Path(path) if path else self._scene.dirs.runtime / f"{short_name(self._item.alias or '')}.sock"
+        )
         self._leaves.append(listener.path)
         return [f"socket,id={self._name},fd=", listener, ",server=on,wait=off"]
 

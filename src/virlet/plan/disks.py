@@ -72,7 +72,9 @@ def _nodes(disk: Disk, number: int, path: str) -> Iterator[dict[str, JsonValue]]
 def _cache(disk: Disk) -> str | None:
     """The cache mode; a disk that other guests write too must not be cached on the host."""
     chosen = disk.driver.cache if disk.driver is not None else None
-    return chosen or ("none" if disk.shareable else None)
+    if chosen in (None, "default"):
+        return "none" if disk.shareable else None
+    return chosen
 
 
 def _driver(disk: Disk) -> str:

@@ -1,0 +1,90 @@
+"""Which backend carries an interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from virlet.model.interface import Interface, InterfaceType
+from virlet.net.base import Env, NetBackend
+from virlet.net.choose import REFUSED, Registry, choose, registry, verdicts
+from virlet.net.passt import Passt
+from virlet.net.slirp import Slirp
+from virlet.plan.facts import Facts, PasstFacts, QemuFacts, Support
+
+EnvOf = Callable[..., Env]
+NicOf = Callable[..., Interface]
+BOTH = Registry((Passt(), Slirp()))
+FORBIDDEN = PasstFacts("/usr/bin/passt", frozenset({"fd", "foreground"}), Support(False, "no user namespaces", "allow"))
+
+
+def test_our_own_backends_are_found_by_entry_point_the_best_first() -> None:
+    found = registry()
+    assert [backend.name for backend in found.backends][:2] == ["passt", "slirp"]
+    assert registry() is found
+    assert isinstance(found.get("slirp"), Slirp)
+    assert found.get("nope") is None
+
+
+def test_passt_is_preferred_and_the_reason_is_said(nic_of: NicOf, env_of: EnvOf) -> None:
+    choice = choose(nic_of(), env_of(), BOTH)
+    assert choice.backend is BOTH.backends[0]
+    assert choice.why == ("passt: the best that can carry it here (/usr/bin/passt was tried and runs)",)
+
+
+def test_where_passt_may_not_run_built_in_slirp_takes_over_with_its_forwards(nic_of: NicOf, env_of: EnvOf) -> None:
+    nic = nic_of("<portForward proto='tcp'><range start='8022' to='22'/></portForward>")
+    choice = choose(nic, env_of(passt=FORBIDDEN), BOTH)
+    assert choice.backend is BOTH.backends[1]
+    assert choice.why[0] == "passt is not possible: passt may not run here: no user namespaces"
+
+
+def test_passt_asked_for_by_name_is_passt_or_nothing(nic_of: NicOf, env_of: EnvOf) -> None:
+    choice = choose(nic_of(passt=True), env_of(passt=None), BOTH)
+    assert choice.backend is None
+    assert [(problem.message, problem.hint) for problem in choice.problems] == [
+        ("passt is not installed", "install the package 'passt'")
+    ]
+
+
+def test_what_nobody_can_forward_names_both_reasons(nic_of: NicOf, env_of: EnvOf) -> None:
+    choice = choose(nic_of("<portForward proto='tcp'/>"), env_of(passt=None), BOTH)
+    assert [problem.message for problem in choice.problems] == [
+        "passt is not installed",
+        "built-in slirp cannot forward all ports",
+    ]
+
+
+@pytest.mark.parametrize("kind", sorted(set(InterfaceType) - {InterfaceType.USER}))
+def test_every_other_type_is_refused_by_name_with_what_to_use_instead(kind: InterfaceType, env_of: EnvOf) -> None:
+    choice = choose(Interface(type=kind), env_of(), BOTH)
+    (problem,) = choice.problems
+    assert problem.path == "devices/interface[1]/@type"
+    assert f"'{kind}'" in problem.message
+    assert REFUSED[kind][0] in problem.message
+    assert problem.hint
+
+
+def test_verdicts_name_every_backend(env_of: EnvOf) -> None:
+    env = env_of(passt=FORBIDDEN)
+    assert [(name, support.ok) for name, support in verdicts(env.facts, env.qemu, BOTH)] == [
+        ("passt", False),
+        ("slirp", True),
+    ]
+
+
+class Foreign(Slirp):
+    """A stranger's backend."""
+
+    name = "aardvark"
+
+    def judge(self, facts: Facts, qemu: QemuFacts) -> Support:
+        return Support(True)
+
+
+def test_a_strangers_backend_is_asked_after_ours(nic_of: NicOf, env_of: EnvOf) -> None:
+    foreign: NetBackend = Foreign()
+    among = Registry((Passt(), Slirp(), foreign))
+    choice = choose(nic_of(), env_of(passt=None, netdevs={"stream": frozenset()}), among)
+    assert choice.backend is foreign
