@@ -30,7 +30,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VIRLET_AUTOSTART", "0")
 
 
-@given(st.lists(WORDS | st.text(max_size=6), max_size=5))
+@given(st.lists(WORDS | st.text(st.characters(exclude_characters="\0"), max_size=6), max_size=5))  # as execve(2)
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_command_line_ends_with_a_known_code_and_in_words(nobody: None, args: list[str]) -> None:
     out, err = io.StringIO(), io.StringIO()

@@ -43,7 +43,7 @@ class DomainName(Text):
 
 
 def domain_argument(required: bool = True) -> Callable[[F], F]:
-    """The argument NAME."""
+    """The argument NAME: a domain, or with not *required* perhaps none."""
     return click.argument("name", type=DomainName(), metavar="NAME" if required else "[NAME]", required=required)
 
 

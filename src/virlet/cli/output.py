@@ -109,19 +109,16 @@ class Output:
             table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
         self._rich().print(table)
 
-    def page(self, fields: Sequence[tuple[str, object]], title: str | None = None) -> None:
+    def page(self, fields: Sequence[tuple[str, object]]) -> None:
         """Names and values, one a line; elsewhere than on a terminal separated by a tab."""
         if not self.terminal:
-            head = f"{title}: " if title else ""
-            self.write("".join(f"{head}{clean(name)}\t{_cell(value)}\n" for name, value in fields))
+            self.write("".join(f"{clean(name)}\t{_cell(value)}\n" for name, value in fields))
             return
         from rich.table import Table
         from rich.text import Text
 
-        if title:
-            self._rich().print(Text(clean(title), style="bold"))
-        grid = Table.grid(padding=(0, 2, 0, 2 if title else 0))
-        grid.add_column(style="bold" if not title else "")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="bold")
         grid.add_column(overflow="fold")
         for name, value in fields:
             grid.add_row(Text(clean(name)), Text(_cell(value), style=_style(value)))

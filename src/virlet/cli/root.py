@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -14,8 +14,6 @@ from virlet.cli.catalog import CATALOG, SECTIONS, Entry
 from virlet.cli.exits import MEANINGS
 
 __all__ = ["Command", "Root", "command", "pass_app", "root"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 pass_app = click.make_pass_decorator(App, ensure=True)
 """Gives the command its :class:`App` as the first argument."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from virlet.cli.app import App
-from virlet.cli.arguments import DomainName
+from virlet.cli.arguments import domain_argument
 from virlet.cli.root import command, pass_app
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["events"]
 
 
 @command()
-@click.argument("name", type=DomainName(), required=False, metavar="[NAME]")
+@domain_argument(required=False)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End when none came for so long.")
 @pass_app

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import click
-
 from virlet.cli.app import App
-from virlet.cli.arguments import DomainName
+from virlet.cli.arguments import domain_argument
 from virlet.cli.forwards import guest_side, host_side
 from virlet.cli.root import command, pass_app
 
@@ -19,7 +17,7 @@ __all__ = ["port"]
 
 
 @command()
-@click.argument("name", type=DomainName(), required=False, metavar="[NAME]")
+@domain_argument(required=False)
 @pass_app
 def port(app: App, name: str | None) -> None:
     """List forwarded ports.
