@@ -276,6 +276,16 @@ async def test_a_server_that_talks_nonsense_is_left(server: TinyServer) -> None:
             await conn.uri()
 
 
+async def test_a_server_that_hangs_is_left_without_an_answer(
+    server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "GOODBYE", 0.05)
+    server.answers[remote.CONNECT_CLOSE] = lambda peer, call: None
+    async with await connect(server.uri) as conn:
+        pass
+    assert conn.core.lost is not None
+
+
 def test_both_facades_offer_the_same() -> None:
     from virlet.client import sync
 

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from virlet.client import ask, sync
 from virlet.client.sync import Connection, Domain, connect
 from virlet.enums import DomainState, EventId
-from virlet.errors import AuthFailed, InvalidArg, NoConnect, NoDomain, NoSupport, OperationFailed, RpcError
+from virlet.errors import (
+    AuthFailed,
+    InvalidArg,
+    NoConnect,
+    NoDomain,
+    NoSupport,
+    OperationFailed,
+    OperationTimeout,
+    RpcError,
+)
 from virlet.wire import remote, types, virlet
 from virlet.wire.events import Call, StreamAbort, StreamData, StreamFinish
 from virlet.wire.packet import PING, PONG
@@ -242,6 +252,31 @@ def test_nobody_there_is_said_with_a_hint(tmp_path: object) -> None:
     with pytest.raises(NoConnect, match="nobody listens") as caught:
         connect(f"virlet:///session?socket={tmp_path}/none")
     assert caught.value.hint
+
+
+def test_a_server_that_hangs_is_left_without_an_answer(server: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "GOODBYE", 0.05)
+    server.answers |= {remote.CONNECT_CLOSE: lambda peer, call: None, remote.CONNECT_GET_URI: lambda peer, call: None}
+    with connect(server.uri) as conn, pytest.raises(OperationTimeout, match="virConnectGetURI"):
+        conn.ask(ask.uri(), timeout=0.05)
+    with pytest.raises(RpcError, match="is closed"):
+        conn.uri()
+
+
+def test_two_who_send_much_at_the_same_time_do_not_wait_for_each_other(server: TinyServer) -> None:
+    def echo(peer: Peer, event: StreamData) -> None:
+        peer.send(peer.link.stream_data(event.stream, event.data) + PING)
+
+    opening = {remote.DOMAIN_OPEN_CONSOLE: lambda peer, call: peer.link.reply(call, None)}
+    server.answers |= opening | {StreamData: echo}
+    data = bytes(range(256)) * 40_000
+    with connect(server.uri) as conn:
+        stream = domain(server, conn).open_console()
+        stream.write(data)
+        got = b""
+        while len(got) < len(data):
+            got += stream.read()
+    assert got == data
 
 
 def test_answers_that_are_no_json_are_refused(server: TinyServer) -> None:

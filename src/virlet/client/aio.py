@@ -48,6 +48,8 @@ T = TypeVar("T")
 Args = TypeVar("Args")
 Ret = TypeVar("Ret")
 
+GOODBYE = 2.0
+"""Seconds that a server has to answer a good-bye."""
 HIGH = 8 << 20
 """Bytes of unread stream data from which on nothing more is read from the server."""
 LOW = 2 << 20
@@ -192,9 +194,10 @@ class Connection:
         """Say good-bye and hang up; a connection that is closed already stays so."""
         try:
             if self.core.lost is None:
-                await self.ask(close_request())
-        except VirletError:
-            pass  # A server that is gone needs no good-bye.
+                async with asyncio.timeout(GOODBYE):
+                    await self.ask(close_request())
+        except (VirletError, TimeoutError):
+            pass  # A server that is gone, or hangs, needs no good-bye.
         finally:
             self.hang_up(RpcError("the connection is closed"))
 
@@ -230,7 +233,11 @@ class Connection:
     async def events(self, kinds: Iterable[EventId | str] | None = None, domain: Domain | None = None) -> EventStream:
         """Events of these *kinds*, ``"helper"`` for virlet's own, by default all that the server knows."""
         stream = EventStream(self)
-        await stream.register(kinds, domain)
+        try:
+            await stream.register(kinds, domain)
+        except BaseException:
+            await stream.close()
+            raise
         return stream
 
     def send(self, data: bytes) -> None:

@@ -33,7 +33,7 @@ def dial_or_start(target: Target) -> socket.socket:
     except NoConnect:
         pass
     folder = _private(target.sockets[0].parent)
-    lock = os.open(folder / "autostart.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = _opened(folder / "autostart.lock", 0)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -57,11 +57,18 @@ def _private(folder: Path) -> Path:
     return folder
 
 
+def _opened(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot open {path}") from None
+
+
 def _start(folder: Path) -> None:
     import subprocess
 
+    words = _opened(folder / "virletd.err", os.O_TRUNC)
     ready, given = os.pipe2(os.O_CLOEXEC)
-    words = os.open(folder / "virletd.err", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     command = [sys.executable, "-m", "virlet.daemon.main", "--autostarted", "--ready-fd", str(given)]
     try:
         # The shell goes at once, so the daemon is nobody's child here: no zombie of it and nothing to wait for.
@@ -78,6 +85,8 @@ def _start(folder: Path) -> None:
         os.close(given)
         given = -1
         _wait(ready, words)
+    except OSError as error:
+        raise SystemFailure.of(error, "cannot start virletd") from None
     finally:
         for fd in (ready, given, words):
             if fd >= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable
 from functools import wraps
 from types import TracebackType
@@ -31,7 +32,7 @@ from virlet.client.transport import close_all, dial, receive
 from virlet.client.uri import Target, resolve
 from virlet.client.values import Event, uuid_text
 from virlet.enums import ConsoleFlags, EventId
-from virlet.errors import RpcError, SystemFailure, VirletError
+from virlet.errors import OperationTimeout, RpcError, SystemFailure, VirletError
 from virlet.wire import types
 from virlet.wire.procedure import Procedure
 
@@ -41,6 +42,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Args = TypeVar("Args")
 Ret = TypeVar("Ret")
+
+GOODBYE = 2.0
+"""Seconds that a server has to answer a good-bye."""
 
 
 def connect(uri: str | None = None, *, readonly: bool = False, start: bool = True) -> Connection:
@@ -125,6 +129,8 @@ class Connection:
         self._sock = sock
         self.core = Core(target.uri)
         """What it remembers; for streams and events."""
+        self._unsent = bytearray()
+        self._sending = False
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
 
@@ -168,9 +174,9 @@ class Connection:
             return
         try:
             if self.core.lost is None:
-                self.ask(close_request())
+                self.ask(close_request(), timeout=GOODBYE)
         except VirletError:
-            pass  # A server that is gone needs no good-bye.
+            pass  # A server that is gone, or hangs, needs no good-bye.
         finally:
             self._hang_up(RpcError("the connection is closed"))
 
@@ -178,14 +184,16 @@ class Connection:
         """Call any procedure of :mod:`virlet.wire`'s programs."""
         return self.ask(request(procedure, args, same))
 
-    def ask(self, request: Request[T]) -> T:
-        """Make a call and wait for what it gives."""
+    def ask(self, request: Request[T], *, timeout: float | None = None) -> T:
+        """Make a call and wait for what it gives; OperationTimeout after *timeout* seconds without it."""
         slot: _Slot[T] = _Slot()
         serial, data = self.core.begin(request, slot)
-        self.send(data)
+        end = None if timeout is None else time.monotonic() + timeout
         try:
+            self.send(data)
             while not slot.done():
-                self.pump()
+                if not self.pump(None if end is None else max(0.0, end - time.monotonic())):
+                    raise OperationTimeout(f"no answer to {request.procedure.api} after {timeout} s")
         except BaseException:
             self.core.abandon(serial)
             raise
@@ -223,13 +231,32 @@ class Connection:
         return True
 
     def send(self, data: bytes) -> None:
-        """Send all of *data*."""
-        if not data:
+        """Send all of *data*; what the server sends meanwhile is taken, so that the two never wait for each other."""
+        self._unsent += data
+        if self._sending:
             return
+        self._sending = True
         try:
-            self._sock.sendall(data)
+            while self._unsent and self.core.lost is None:
+                self._send_some()
+        finally:
+            self._sending = False
+
+    def _send_some(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._poller.modify(self._sock, select.POLLIN | select.POLLOUT)
+            try:
+                readable = any(what & select.POLLIN for _, what in self._poller.poll())
+            finally:
+                self._poller.modify(self._sock, select.POLLIN)
+            if readable:
+                self.pump()
         except OSError as error:
             self._hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
+        else:
+            del self._unsent[:sent]
 
     def _hang_up(self, error: VirletError | None) -> None:
         close_all(self.core.end(error))

@@ -100,9 +100,16 @@ class EventStream:
         self._conn = connection
         self._mailbox = Mailbox()
         connection.core.listen(self._mailbox)
+        try:
+            self._register(kinds, domain)
+        except BaseException:
+            self.close()
+            raise
+
+    def _register(self, kinds: Iterable[EventId | str] | None, domain: Domain | None) -> None:
         for kind in event_kinds(kinds):
             try:
-                connection.ask(register_request(self._mailbox, kind, domain.ref if domain else None))
+                self._conn.ask(register_request(self._mailbox, kind, domain.ref if domain else None))
             except VirletError as error:
                 if kinds is not None or not tolerable(error):
                     raise
