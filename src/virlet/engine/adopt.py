@@ -60,16 +60,13 @@ async def _settle(context: Context, record: Record) -> None:
     record = replace(record, leaves=_ours(context, record.leaves), directories=_ours(context, record.directories))
     context.note_id(record.id)
     try:
-        guest = _guest_of(context, record)
         process = Process.adopt(record.qemu, f"QEMU of '{record.name}'") if record.qemu is not None else None
         if record.phase is Phase.STARTING:
             await _undo(context, record, process)
-            guest.disown(Action.START_FAILED)
-            log.warning("%s: its start was under way when the last daemon ended; undone", guest.name)
         elif process is None:
-            await _died(guest, record)
+            await _died(_guest_of(context, record), record)
         else:
-            await _take_over(guest, record, process)
+            await _take_over(_guest_of(context, record), record, process)
     except VirletError as error:
         context.status.problems.append(f"guest '{record.name}' could not be taken over: {error}")
         log.error("guest '%s' could not be taken over: %s", record.name, error)
@@ -97,6 +94,10 @@ async def _undo(context: Context, record: Record, process: Process | None) -> No
     else:
         await _quit(record)
     await _clean(context, record)
+    guest = context.guests.get(record.uuid)
+    if guest is not None:
+        guest.disown(Action.START_FAILED)
+    log.warning("%s: its start was under way when the last daemon ended; undone", record.name)
 
 
 async def _quit(record: Record) -> None:

@@ -26,7 +26,7 @@ from virlet.enums import (
 )
 from virlet.errors import OperationInvalid, SystemFailure
 from virlet.model.domain import Domain
-from virlet.model.lifecycle import TABLE, Action, advance
+from virlet.model.lifecycle import TABLE, Action, Step, advance
 from virlet.proc.process import Process
 from virlet.qmp.monitor import Monitor, MonitorClosed
 
@@ -192,6 +192,17 @@ class Guest:
         step = advance(self.state, action)
         if step.reason is not None:
             self.move(step.state, step.reason)
+        self.announce(step)
+
+    def enter(self, action: Action) -> Step:
+        """The first half of :meth:`act`, for who has to write the status file before anybody hears of it."""
+        step = advance(self.state, action)
+        if step.reason is not None:
+            self.state, self.reason = step.state, step.reason
+        return step
+
+    def announce(self, step: Step) -> None:
+        """Tell the events of *step*."""
         for event, detail in step.events:
             self.emit(event, detail)
 

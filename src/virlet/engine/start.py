@@ -11,10 +11,11 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from virlet import __version__
 from virlet.engine.context import Context
@@ -27,6 +28,7 @@ from virlet.engine.live import pty_paths, vnc_ports, with_ptys, with_vnc_ports
 from virlet.engine.needs import refuse
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
+from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
 from virlet.enums import DomainState
 from virlet.errors import BadConfig, InternalError, OperationFailed, Problem
@@ -107,12 +109,14 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
             guest.own(run, launch.domain, number)
             for alias, helper in run.helpers.items():
                 helper.own(launch.processes[alias])
+            step = guest.enter(Action.START_PAUSED if paused else Action.START)
             guest.save(strict=True)
             run.undo = undo.pop_all()
     except BaseException:
+        guest.state = DomainState.SHUTOFF
         guest.disown(Action.START_FAILED)
         raise
-    guest.act(Action.START_PAUSED if paused else Action.START)
+    guest.announce(step)
     watch(guest, run, launch.inbox)
 
 
@@ -132,6 +136,7 @@ class _Launch:
     domain: Domain
     before: Listeners
     inbox: Inbox
+    monitor: Monitor | None = None
     processes: dict[str, Process] = field(default_factory=dict)
     """Helpers by alias."""
     spoken: dict[Path, int] = field(default_factory=dict)
@@ -150,19 +155,17 @@ class _Launch:
             fds.open((*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
             sock = dial(self.plan.monitor.path)
             undo.callback(sock.close)
+            # QEMU first: it takes longest to come up, and what follows is done meanwhile.
             qemu = await self._qemu(fds, undo)
-            record = replace(record, qemu=qemu.identity)
-            self.guest.context.status.save(record)
             for net in self._helped():
                 await self._helper(net, fds, undo)
-        record = replace(record, helpers=self._records())
+        record = replace(record, qemu=qemu.identity, helpers=self._records())
         self.guest.context.status.save(record)
-        monitor = await self._negotiated(qemu, sock)
-        undo.push_async_callback(monitor.close)
-        for net in self._helped():
-            await self._ready(_helper_of(net), self.processes[net.alias])
-        await self._talk(monitor, paused=paused)
-        return self._run(qemu, monitor, record)
+        ready = (self._ready(_helper_of(net), self.processes[net.alias], qemu) for net in self._helped())
+        await together(self._negotiate(qemu, sock, undo), *ready)
+        assert self.monitor is not None
+        await self._talk(self.monitor, paused=paused)
+        return self._run(qemu, self.monitor, record)
 
     def _helped(self) -> Iterator[NetPlan]:
         return (net for net in self.plan.nets if net.helper is not None)
@@ -179,7 +182,7 @@ class _Launch:
             autodestroy=False,
             state=DomainState.SHUTOFF,
             reason=0,
-            xml=print_xml(self.domain, inactive=False, secure=True),
+            xml="",  # of no use before it runs
             monitor=plan.monitor.path,
             log=plan.log.path,
             helpers=self._records(),
@@ -238,15 +241,16 @@ class _Launch:
         # One byte more than is new: a tail that begins inside a line leaves that line out.
         return tail(path, min(4096, size - begun + 1)) if size > begun else ""
 
-    async def _negotiated(self, qemu: Process, sock: socket.socket) -> Monitor:
+    async def _negotiate(self, qemu: Process, sock: socket.socket, undo: AsyncExitStack) -> None:
         try:
-            return await Monitor.connect(sock, name=self.plan.name, on_event=self.inbox)
+            self.monitor = await Monitor.connect(sock, name=self.plan.name, on_event=self.inbox)
+            undo.push_async_callback(self.monitor.close)
         except MonitorClosed as error:
             await qemu.ended_within(GRACE)
             said = self._said(self.plan.log.path) or f"{error.detail} ({qemu.status or 'it still runs'})"
             raise InternalError(f"process exited while connecting to monitor: {said}") from error
 
-    async def _ready(self, plan: HelperPlan, process: Process) -> None:
+    async def _ready(self, plan: HelperPlan, process: Process, qemu: Process) -> None:
         try:
             if plan.ready is Ready.PORTS_LISTEN:
                 await wait_listening(process, plan.forwards, self.before)
@@ -254,7 +258,8 @@ class _Launch:
             raise BadConfig(_located(self.definition, error.problems)) from None
         except OperationFailed:
             await process.ended_within(GRACE)
-        if not process.running:
+        # A helper ends with QEMU: then QEMU's own last words are the ones to tell, and its monitor tells them.
+        if not process.running and not await qemu.ended_within(0.05):
             said = self._said(plan.stderr.path) if plan.stderr is not None else ""
             raise InternalError(
                 f"Child process ({plan.name} of '{self.plan.name}') unexpected {process.status}: {said}",
@@ -264,17 +269,29 @@ class _Launch:
     async def _talk(self, monitor: Monitor, *, paused: bool) -> None:
         plan = self.plan
         try:
-            if plan.ptys:
-                self.domain = with_ptys(self.domain, pty_paths(await monitor.execute("query-chardev")))
-            if plan.vnc_autoport:
-                self.domain = with_vnc_ports(self.domain, vnc_ports(await monitor.execute("query-vnc-servers")))
             for command in plan.before_cont:
                 await monitor.execute(command.name, command.arguments)
-            if not paused:
-                await monitor.execute("cont")
+            # Questions do not keep the guest waiting: QEMU answers them in order behind "cont".
+            await together(*self._questions(monitor, paused=paused))
         except MonitorClosed as error:
             said = self._said(plan.log.path) or error.detail
             raise InternalError(f"QEMU unexpectedly closed the monitor (vm='{plan.name}'): {said}") from error
+
+    def _questions(self, monitor: Monitor, *, paused: bool) -> Iterator[Coroutine[Any, Any, object]]:
+        if not paused:
+            yield monitor.execute("cont")
+        if self.plan.ptys:
+            yield self._ask_ptys(monitor)
+        if self.plan.vnc_autoport:
+            yield self._ask_vnc(monitor)
+
+    async def _ask_ptys(self, monitor: Monitor) -> None:
+        paths = pty_paths(await monitor.execute("query-chardev"))
+        self.domain = with_ptys(self.domain, paths)
+
+    async def _ask_vnc(self, monitor: Monitor) -> None:
+        ports = vnc_ports(await monitor.execute("query-vnc-servers"))
+        self.domain = with_vnc_ports(self.domain, ports)
 
     def _run(self, qemu: Process, monitor: Monitor, record: Record) -> Run:
         run = Run(qemu, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)

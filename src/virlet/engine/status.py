@@ -68,7 +68,7 @@ class Record:
     state: DomainState
     reason: int
     xml: str
-    """The live XML, addresses and aliases included."""
+    """The live XML, addresses and aliases included; empty while STARTING."""
     monitor: Path
     log: Path
     qemu: ProcessIdentity | None = None

@@ -9,9 +9,25 @@ from typing import Any
 
 from virlet.errors import VirletError
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "together"]
 
 log = logging.getLogger(__name__)
+
+
+async def together(*work: Coroutine[Any, Any, object]) -> None:
+    """Run all of *work* side by side; at the first error the others are cancelled, and that error is raised."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 class Tasks:
