@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from typing import cast
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env, NetBackend
 from virlet.plan.facts import Facts, QemuFacts, Support
+from virlet.plugins import entry_points
 
 __all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
 
@@ -67,7 +68,7 @@ class Choice:
 @cache
 def registry() -> Registry:
     """Every backend of the entry-point group ``virlet.net``, ours first; loaded at the first call."""
-    backends: list[NetBackend] = [point.load()() for point in entry_points(group="virlet.net")]
+    backends: list[NetBackend] = [cast("type[NetBackend]", point.load())() for point in entry_points("virlet.net")]
     return Registry(tuple(sorted(backends, key=_rank)))
 
 

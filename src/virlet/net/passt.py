@@ -150,7 +150,7 @@ def _like_slirp(nic: Interface, passt: PasstFacts, nameservers: Sequence[str]) -
     if not passt.knows("dns-host"):
         return
     for address, is_ours in ((view.dns4, lambda text: ":" not in text), (view.dns6, lambda text: ":" in text)):
-        resolver = next(filter(is_ours, nameservers), None)
+        resolver = next((one for one in nameservers if is_ours(one) and "%" not in one), None)
         if resolver is not None:
             yield from ("--dns", str(address), "--dns-host", resolver)
 

@@ -1,0 +1,146 @@
+"""The passt of this machine does what its planned command line means: a guest is played over the socket."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from virlet.model.interface import Interface
+from virlet.net.base import Env
+from virlet.net.passt import Passt
+from virlet.plan.base import render
+from virlet.plan.facts import PasstFacts, Support
+
+EnvOf = Callable[..., Env]
+NicOf = Callable[..., Interface]
+MAC = bytes.fromhex("525400123456")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("passt") is None, reason="no passt here"),
+    pytest.mark.skipif(os.getuid() == 0, reason="run this as an ordinary user"),
+]
+
+
+def _facts() -> PasstFacts:
+    found = shutil.which("passt") or ""
+    said = subprocess.run([found, "--help"], capture_output=True, text=True, check=False)
+    options = frozenset(re.findall(r"--([a-z0-9-]+)", said.stdout + said.stderr))
+    return PasstFacts(found, options, Support(True))
+
+
+@contextmanager
+def _running(nic: Interface, env: Env) -> Iterator[socket.socket]:
+    """passt as planned; the guest's end of its connection."""
+    helper = Passt().plan(nic, env).helper
+    assert helper is not None
+    guest, theirs = socket.socketpair()
+    argv = render(helper.argv, lambda source: theirs.fileno())
+    with guest, theirs:
+        passt = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE)
+        theirs.close()
+        guest.settimeout(10)
+        try:
+            yield guest
+        finally:
+            passt.terminate()
+            _, said = passt.communicate(timeout=10)
+    assert passt.returncode in (0, -15), said.decode()
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _discover() -> bytes:
+    """A DHCPDISCOVER (RFC 2131) that asks for mask, router, nameservers, name and MTU, as an Ethernet frame."""
+    head = struct.pack("!BBBBIHH16x16s192x", 1, 1, 6, 0, 0x1234, 0, 0x8000, MAC)
+    bootp = head + b"\x63\x82\x53\x63" + bytes([53, 1, 1, 55, 5, 1, 3, 6, 12, 26, 255])
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(bootp), 0) + bootp
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
+    ip = ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:]
+    return b"\xff" * 6 + MAC + b"\x08\x00" + ip + udp
+
+
+def _frames(guest: socket.socket) -> Iterator[bytes]:
+    """Frames as QEMU's stream netdev reads them: each after its length."""
+    data = b""
+    while True:
+        while len(data) >= 4 and len(data) >= 4 + (size := int.from_bytes(data[:4], "big")):
+            yield data[4 : 4 + size]
+            data = data[4 + size :]
+        data += guest.recv(65_536)
+
+
+def _lease(guest: socket.socket) -> tuple[str, dict[int, bytes]]:
+    """The address that is offered, and the options of the offer."""
+    frame = _discover()
+    guest.sendall(struct.pack("!I", len(frame)) + frame)
+    offer = next(frame for frame in _frames(guest) if frame[12:14] == b"\x08\x00" and frame[23] == 17)[42:]
+    options, rest = {}, offer[240:]
+    while rest and rest[0] != 255:
+        if rest[0]:
+            options[rest[0]] = rest[2 : 2 + rest[1]]
+        rest = rest[1:] if not rest[0] else rest[2 + rest[1] :]
+    return str(IPv4Address(offer[16:20])), options
+
+
+def _address(option: bytes) -> str:
+    return str(IPv4Address(option[:4]))
+
+
+def test_an_interface_without_a_backend_gets_the_lease_of_qemus_user_network(nic_of: NicOf, env_of: EnvOf) -> None:
+    facts = _facts()
+    with _running(nic_of(), env_of(passt=facts, nameservers=("192.0.2.53",))) as guest:
+        address, options = _lease(guest)
+    assert address == "10.0.2.15"
+    assert _address(options[1]) == "255.255.255.0"
+    assert _address(options[3]) == "10.0.2.2"
+    if facts.knows("dns-host"):
+        assert _address(options[6]) == "10.0.2.3"
+
+
+def test_a_named_passt_offers_the_address_and_the_mtu_of_the_xml(nic_of: NicOf, env_of: EnvOf) -> None:
+    # With the host's gateway, a passt of 2023 widens the mask until that gateway is inside.
+    inside = "<ip address='192.168.221.122' prefix='24'/><route gateway='192.168.221.1'/><mtu size='1400'/>"
+    nic = nic_of(inside, passt=True)
+    with _running(nic, env_of(passt=_facts())) as guest:
+        address, options = _lease(guest)
+    assert (address, _address(options[1])) == ("192.168.221.122", "255.255.255.0")
+    assert int.from_bytes(options[26], "big") == 1400
+
+
+def test_exactly_the_planned_ports_are_listened_on(nic_of: NicOf, env_of: EnvOf) -> None:
+    first = _three_free_ports()
+    nic = nic_of(
+        f"<portForward proto='tcp' address='127.0.0.1'><range start='{first}' end='{first + 2}' to='1000'/>"
+        f"<range start='{first + 1}' exclude='yes'/></portForward>",
+        passt=True,
+    )
+    with _running(replace(nic), env_of(passt=_facts())) as guest:
+        _lease(guest)
+        assert [_accepts(port) for port in range(first, first + 3)] == [True, False, True]
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _three_free_ports() -> int:
+    for first in range(20_000, 30_000, 3):
+        if not any(_accepts(port) for port in range(first, first + 3)):
+            return first
+    raise AssertionError("no three free ports")
