@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
+from collections.abc import Awaitable, Callable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from virlet.daemon.events import Hub
 from virlet.engine.api import Driver
 from virlet.enums import ErrorDomain
 from virlet.errors import InternalError, NoConnect
+from virlet.plugins import entry_points
 
 __all__ = ["DEFAULT_URI", "Drivers", "canonical"]
 
@@ -87,12 +88,10 @@ class Drivers:
 
 
 async def _load(uri: str) -> Driver:
-    # Looking through the metadata of all installed packages takes longer than a small call: not at import.
-    from importlib.metadata import entry_points
-
     scheme, _, path = uri.partition("://")
-    for entry in entry_points(group=GROUP, name=scheme):
+    for entry in entry_points(GROUP, scheme):
         log.debug("driver %s for %s", entry.value, uri)
-        opened = entry.load()(path)
-        return cast("Driver", await opened if inspect.isawaitable(opened) else opened)
+        open_driver = cast("Callable[[str], Driver | Awaitable[Driver]]", entry.load())
+        opened = open_driver(path)
+        return await opened if isinstance(opened, Awaitable) else opened
     raise nobody(uri)
