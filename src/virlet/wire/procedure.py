@@ -61,16 +61,16 @@ class Procedure(_Numbered, Generic[Args, Ret]):
     """
 
     __slots__ = (
+        "_args_class",
+        "_ret_class",
         "acl",
         "api",
-        "args_type",
         "auth_required",
         "decode_args",
         "decode_ret",
         "encode_args",
         "encode_ret",
         "priority",
-        "ret_type",
         "stream",
     )
 
@@ -85,8 +85,18 @@ class Procedure(_Numbered, Generic[Args, Ret]):
         """Name of libvirt's public function, for error messages."""
         self.acl = acl
         """Permissions that libvirt checks (``domain:write``), comma separated; empty where unknown."""
-        self.args_type, self.encode_args, self.decode_args = _lazy_codec(self, "args", program, args)
-        self.ret_type, self.encode_ret, self.decode_ret = _lazy_codec(self, "ret", program, ret)
+        self._args_class, self.encode_args, self.decode_args = _lazy_codec(self, "args", program, args)
+        self._ret_class, self.encode_ret, self.decode_ret = _lazy_codec(self, "ret", program, ret)
+
+    @property
+    def args_type(self) -> Any:
+        """The tuple class of the arguments; None when there are none."""
+        return self._args_class()
+
+    @property
+    def ret_type(self) -> Any:
+        """The tuple class of the result; None when there is none."""
+        return self._ret_class()
 
 
 AnyProcedure: TypeAlias = Procedure[Any, Any]
@@ -96,11 +106,16 @@ Row: TypeAlias = tuple[int, str | None, str | None, str, str, str]
 class Event(_Numbered, Generic[Msg]):
     """Something that the server says unasked."""
 
-    __slots__ = ("decode_msg", "encode_msg", "msg_type")
+    __slots__ = ("_msg_class", "decode_msg", "encode_msg")
 
     def __init__(self, program: Program, name: str, row: Row) -> None:
         super().__init__(program, name, row[0])
-        self.msg_type, self.encode_msg, self.decode_msg = _lazy_codec(self, "msg", program, row[1])
+        self._msg_class, self.encode_msg, self.decode_msg = _lazy_codec(self, "msg", program, row[1])
+
+    @property
+    def msg_type(self) -> Any:
+        """The tuple class of the message; None when it says nothing."""
+        return self._msg_class()
 
 
 def _nothing(_value: object) -> bytes:
@@ -111,14 +126,26 @@ def _ignore(_data: bytes, _pos: int = 0) -> None:
     return None
 
 
-def _lazy_codec(owner: object, part: str, program: Program, line: str | None) -> tuple[Any, Any, Any]:
-    """The class and two functions for one half of *owner*; the functions replace themselves when first called."""
+def _no_class() -> None:
+    return None
+
+
+def _lazy_codec(owner: _Numbered, part: str, program: Program, line: str | None) -> tuple[Any, Any, Any]:
+    """What gives the class of one half of *owner*, and two functions; these replace themselves when first called.
+
+    A tuple class takes 5 kB, and of hundreds of procedures a process uses a dozen.
+    """
     if line is None:
-        return None, _nothing, _ignore
-    cls = Schema.new_class(class_name(owner.name) + part.capitalize(), line, program.module)  # type: ignore[attr-defined]
+        return _no_class, _nothing, _ignore
+    made: list[type] = []
+
+    def cls() -> type:
+        if not made:
+            made.append(Schema.new_class(class_name(owner.name) + part.capitalize(), line, program.module))
+        return made[0]
 
     def compiled() -> Any:
-        codec = types.SCHEMA.record(cls, line)
+        codec = types.SCHEMA.record(cls(), line)
         setattr(owner, "encode_" + part, codec.encode)
         setattr(owner, "decode_" + part, codec.decode)
         return codec
