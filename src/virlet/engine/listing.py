@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from virlet.engine.guest import Guest
+from typing import Protocol
+
 from virlet.enums import DomainState, ListDomainsFlags
 
-__all__ = ["Filter"]
+__all__ = ["Filter", "Listed"]
 
 _F = ListDomainsFlags
 _STATES = _F.RUNNING | _F.PAUSED | _F.SHUTOFF | _F.OTHER
@@ -25,6 +26,19 @@ _GROUPS = (
 )
 
 
+class Listed(Protocol):
+    """What a list looks at."""
+
+    autostart: bool
+    state: DomainState
+
+    @property
+    def active(self) -> bool: ...
+
+    @property
+    def persistent(self) -> bool: ...
+
+
 class Filter:
     """A set of flags: within a group they are alternatives, a group without any lets all through."""
 
@@ -34,14 +48,14 @@ class Filter:
         self._flags = int(flags)
         self._groups = tuple(int(group) for group in _GROUPS if flags & group)
 
-    def __call__(self, guest: Guest) -> bool:
+    def __call__(self, guest: Listed) -> bool:
         if not self._groups:
             return True
         traits = _traits(guest) & self._flags
         return all(traits & group for group in self._groups)
 
 
-def _traits(guest: Guest) -> int:
+def _traits(guest: Listed) -> int:
     return int(
         (_F.ACTIVE if guest.active else _F.INACTIVE)
         | (_F.PERSISTENT if guest.persistent else _F.TRANSIENT)
