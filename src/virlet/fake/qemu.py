@@ -1,0 +1,375 @@
+"""A QEMU that runs no guest: the command line and the monitor of the real one, in 20 ms and 10 MB.
+
+For thousands of cycles of an engine.  It speaks QMP on the chardev that ``-mon`` or ``-object monitor-qmp`` names,
+opens pseudo-terminals, listens with ``-netdev stream`` and reports its peers, and obeys what stops a real one.  What it
+should do wrong is said in JSON in ``$VIRLET_FAKE_QEMU``, see :data:`DEFAULTS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from virlet.fake.qmp_server import CommandError, QmpServer, watcher
+
+__all__ = ["DEFAULTS", "FakeQemu", "main"]
+
+DEFAULTS: Mapping[str, object] = {
+    "refuse": "",  # Say this and exit 1 at once, as for a bad command line.
+    "fail": {},  # Command → description: that command is refused.
+    "powerdown": "obey",  # What the guest does when the power button is pressed: obey or ignore.
+    "unplug": "obey",  # What the guest does when a device is to be taken away: obey, ignore or refuse.
+    "sigterm": "obey",  # obey or ignore.
+}
+
+_FLAGS = frozenset({"-S", "-nodefaults", "-no-user-config", "-no-shutdown", "-no-reboot", "-nographic", "-daemonize"})
+"""Options that take no value."""
+
+
+class _Stop(Exception):
+    """The process ends with exit status 0."""
+
+
+def _fields(text: str) -> dict[str, str]:
+    """``socket,id=a,fd=3`` or its JSON; the first word is ``type``."""
+    if text.startswith("{"):
+        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(text).items()}
+    first, *rest = text.split(",")
+    pairs = dict(part.partition("=")[::2] for part in rest)
+    return {"type": first, **pairs} if "=" not in first else {**dict([first.split("=", 1)]), **pairs}
+
+
+class _Stream:
+    """One ``-netdev stream`` in the server role, or on a connection that was given."""
+
+    def __init__(self, machine: FakeQemu, name: str, sock: socket.socket) -> None:
+        self.machine, self.name, self.sock = machine, name, sock
+        self.peer: socket.socket | None = None
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            machine.watch(sock.fileno(), self._accept)
+        else:
+            self.peer = sock
+            machine.watch(sock.fileno(), self._read)
+
+    def _accept(self) -> None:
+        self.peer, _ = self.sock.accept()
+        self.machine.watch(self.sock.fileno(), None)
+        self.machine.watch(self.peer.fileno(), self._read)
+        address = {"path": str(self.sock.getsockname()), "type": "unix"}
+        self.machine.event("NETDEV_STREAM_CONNECTED", {"netdev-id": self.name, "addr": address})
+
+    def _read(self) -> None:
+        assert self.peer is not None
+        try:
+            data = self.peer.recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            return  # A frame for a guest that is not there.
+        self.machine.watch(self.peer.fileno(), None)
+        self.peer.close()
+        self.machine.event("NETDEV_STREAM_DISCONNECTED", {"netdev-id": self.name})
+        if self.peer is not self.sock:
+            self.machine.watch(self.sock.fileno(), self._accept)
+        self.peer = None
+
+    def announce(self) -> None:
+        """Send one frame, as the real one does for the guest: a length of 4 bytes, then a RARP of no consequence."""
+        if self.peer is not None:
+            frame = b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x80\x35" + bytes(46)
+            self.peer.sendall(len(frame).to_bytes(4, "big") + frame)
+
+    def close(self) -> None:
+        """``netdev_del``."""
+        for sock in {self.peer or self.sock, self.sock}:
+            if sock is self.peer or self.peer is None:
+                self.machine.watch(sock.fileno(), None)
+            sock.close()
+
+
+class FakeQemu:
+    """The machine and its monitor."""
+
+    def __init__(self, argv: Sequence[str], behaviour: Mapping[str, object]) -> None:
+        self.behaviour = {**DEFAULTS, **behaviour}
+        self._selector = selectors.DefaultSelector()
+        self.watch = watcher(self._selector)
+        self._options = _options(argv)
+        self._chardevs: dict[str, dict[str, str]] = {}
+        self._netdevs: dict[str, _Stream | None] = {}
+        self._devices: dict[str, str] = {}
+        self._links: dict[str, bool] = {}
+        self._named: dict[str, int] = {}
+        self._status = "prelaunch" if ("-S", "") in self._options else "running"
+        self._monitor: QmpServer | None = None
+        self._later: list[Callable[[], None]] = []
+        """What a command brings about once it has been answered, as the real one's main loop does."""
+        self._build()
+
+    def _build(self) -> None:
+        for option, value in self._options:
+            if option == "-chardev":
+                self._chardev(_fields(value))
+            elif option == "-netdev":
+                self._netdev_add(json.loads(value) if value.startswith("{") else dict(_fields(value)))
+            elif option == "-device":
+                self._device_add(_fields(value))
+        for option, value in self._options:
+            fields = _fields(value) if option in ("-mon", "-object") else {}
+            if option == "-mon" or fields.get("qom-type") == "monitor-qmp":
+                fd = int(self._chardevs[fields["chardev"]]["fd"])
+                self._monitor = QmpServer(socket.socket(fileno=fd), self.watch, self._command)
+
+    def _chardev(self, fields: dict[str, str]) -> None:
+        if fields["type"] == "pty":
+            master, slave = os.openpty()
+            fields["path"] = os.ttyname(slave)  # The slave stays open: the real one waits for its user as well.
+            self.watch(master, lambda: self._echo(master))
+        self._chardevs[fields["id"]] = fields
+
+    def _echo(self, master: int) -> None:
+        """The guest on a serial console: it gives back what it is told."""
+        os.write(master, os.read(master, 4096))
+
+    def event(self, name: str, data: Mapping[str, object] | None = None) -> None:
+        """Tell the monitor's client."""
+        if self._monitor is not None:
+            self._monitor.event(name, data)
+
+    def run(self) -> None:
+        """Serve until something ends it."""
+        wake, wakeup = socket.socketpair()
+        for end in (wake, wakeup):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wakeup.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        self.watch(wake.fileno(), lambda: self._terminated(wake))
+        try:
+            while True:
+                for key, _ in self._selector.select():
+                    if key.fd in self._selector.get_map():  # The one before may have closed it.
+                        key.data()
+                    while self._later:
+                        self._later.pop(0)()
+        except _Stop:
+            return
+
+    def _terminated(self, wake: socket.socket) -> None:
+        wake.recv(100)
+        if self.behaviour["sigterm"] == "obey":
+            self._end("host-signal")
+
+    def _end(self, reason: str) -> None:
+        self.event("SHUTDOWN", {"guest": reason.startswith("guest"), "reason": reason})
+        raise _Stop
+
+    def _command(self, name: str, arguments: Mapping[str, object]) -> object:
+        failures = self.behaviour["fail"]
+        if isinstance(failures, dict) and name in failures:
+            raise CommandError(str(failures[name]))
+        handler = _COMMANDS.get(name)
+        if handler is None:
+            raise CommandError(f"The command {name} has not been found", "CommandNotFound")
+        return handler(self, arguments)
+
+    def _query_status(self, arguments: Mapping[str, object]) -> object:
+        return {"status": self._status, "singlestep": False, "running": self._status == "running"}
+
+    def _query_chardev(self, arguments: Mapping[str, object]) -> object:
+        return [
+            {
+                "label": name,
+                "filename": f"pty:{each['path']}" if each["type"] == "pty" else each["type"],
+                "frontend-open": True,
+            }
+            for name, each in self._chardevs.items()
+        ]
+
+    def _query_commands(self, arguments: Mapping[str, object]) -> object:
+        return [{"name": name} for name in _COMMANDS]
+
+    def _cont(self, arguments: Mapping[str, object]) -> object:
+        if self._status == "shutdown":
+            raise CommandError("Resetting the Virtual Machine is required")
+        if self._status != "running":
+            self._status = "running"
+            self.event("RESUME")
+        return {}
+
+    def _stop(self, arguments: Mapping[str, object]) -> object:
+        if self._status == "running":
+            self._status = "paused"
+            self.event("STOP")
+        return {}
+
+    def _system_reset(self, arguments: Mapping[str, object]) -> object:
+        if self._status == "shutdown":
+            self._status = "paused"
+        self._later.append(lambda: self.event("RESET", {"guest": False, "reason": "host-qmp-system-reset"}))
+        return {}
+
+    def _system_powerdown(self, arguments: Mapping[str, object]) -> object:
+        self._later.append(self._press)
+        return {}
+
+    def _press(self) -> None:
+        self.event("POWERDOWN")
+        if self.behaviour["powerdown"] == "obey" and self._status == "running":
+            if ("-no-shutdown", "") in self._options:
+                self.event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+                self._status = "shutdown"
+                self.event("STOP")
+            else:
+                self._end("guest-shutdown")
+
+    def _quit(self, arguments: Mapping[str, object]) -> object:
+        self._later.append(lambda: self._end("host-qmp-quit"))
+        return {}
+
+    def _getfd(self, arguments: Mapping[str, object]) -> object:
+        assert self._monitor is not None
+        if not self._monitor.fds:
+            raise CommandError("No file descriptor supplied via SCM_RIGHTS")
+        name = str(arguments["fdname"])
+        if name in self._named:
+            os.close(self._named.pop(name))
+        self._named[name] = self._monitor.fds.pop(0)
+        return {}
+
+    def _closefd(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["fdname"])
+        if name not in self._named:
+            raise CommandError(f"File descriptor named '{name}' not found")
+        os.close(self._named.pop(name))
+        return {}
+
+    def _netdev_add(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["id"])
+        if name in self._netdevs:
+            raise CommandError(f"Duplicate ID '{name}' for netdev")
+        self._netdevs[name] = None
+        if arguments["type"] == "stream":
+            sock = self._stream_socket(arguments.get("addr"))
+            self._netdevs[name] = _Stream(self, name, sock) if sock is not None else None
+        return {}
+
+    def _stream_socket(self, address: object) -> socket.socket | None:
+        """What a stream listens on; None for one that never works.
+
+        The real one looks a descriptor up in a thread that knows no monitor, so one named by ``getfd`` is accepted and
+        then fails in silence ("connection error" in ``info network``; 7.2 and 11.1): only numbers work, or a path.
+        """
+        match address:
+            case {"type": "fd", "str": str(number)} if number.isdecimal():
+                return socket.socket(fileno=int(number))
+            case {"type": "unix", "path": str(path)}:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.bind(path)
+                sock.listen(1)
+                return sock
+        return None
+
+    def _netdev_del(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["id"])
+        if name not in self._netdevs:
+            raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
+        stream = self._netdevs.pop(name)
+        if stream is not None:
+            stream.close()
+        return {}
+
+    def _device_add(self, arguments: Mapping[str, object]) -> object:
+        name, netdev = str(arguments.get("id", "")), arguments.get("netdev")
+        if name in self._devices:
+            raise CommandError(f"Duplicate device ID '{name}'")
+        if netdev is not None and netdev not in self._netdevs:
+            raise CommandError(f"Property '{arguments.get('driver')}.netdev' can't find value '{netdev}'")
+        if name:
+            self._devices[name] = str(arguments.get("driver"))
+        return {}
+
+    def _device_del(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["id"])
+        if name not in self._devices:
+            raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
+        path = f"/machine/peripheral/{name}"
+        if self.behaviour["unplug"] == "obey":
+            del self._devices[name]
+            self._later.append(lambda: self.event("DEVICE_DELETED", {"device": name, "path": path}))
+        elif self.behaviour["unplug"] == "refuse":
+            self._later.append(lambda: self.event("DEVICE_UNPLUG_GUEST_ERROR", {"device": name, "path": path}))
+        return {}
+
+    def _set_link(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["name"])
+        if name not in self._devices and name not in self._netdevs:
+            raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
+        self._links[name] = arguments["up"] is True
+        return {}
+
+    def _announce_self(self, arguments: Mapping[str, object]) -> object:
+        for stream in self._netdevs.values():
+            if stream is not None:
+                stream.announce()
+        return {}
+
+    def _qom_list(self, arguments: Mapping[str, object]) -> object:
+        if arguments.get("path") != "/machine/peripheral":
+            return []
+        return [{"name": name, "type": f"child<{driver}>"} for name, driver in self._devices.items()]
+
+
+def _same(answer: object) -> Callable[[FakeQemu, Mapping[str, object]], object]:
+    return lambda machine, arguments: answer
+
+
+_COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
+    "announce-self": FakeQemu._announce_self,
+    "closefd": FakeQemu._closefd,
+    "cont": FakeQemu._cont,
+    "device_add": FakeQemu._device_add,
+    "device_del": FakeQemu._device_del,
+    "getfd": FakeQemu._getfd,
+    "netdev_add": FakeQemu._netdev_add,
+    "netdev_del": FakeQemu._netdev_del,
+    "qom-list": FakeQemu._qom_list,
+    "query-chardev": FakeQemu._query_chardev,
+    "query-commands": FakeQemu._query_commands,
+    "query-kvm": _same({"enabled": False, "present": False}),
+    "query-status": FakeQemu._query_status,
+    "query-version": _same({"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "fake"}),
+    "query-vnc-servers": _same([]),
+    "quit": FakeQemu._quit,
+    "set_link": FakeQemu._set_link,
+    "stop": FakeQemu._stop,
+    "system_powerdown": FakeQemu._system_powerdown,
+    "system_reset": FakeQemu._system_reset,
+}
+
+
+def _options(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """The command line in pairs; a flag has an empty value."""
+    words, pairs = iter(argv), []
+    for word in words:
+        name = "-" + word.lstrip("-")
+        pairs.append((name, "" if name in _FLAGS else next(words, "")))
+    return pairs
+
+
+def main(argv: Sequence[str] | None = None, behaviour: Mapping[str, object] | None = None) -> int:
+    """Be a QEMU; returns its exit status."""
+    wanted = {**(behaviour or {}), **json.loads(os.environ.get("VIRLET_FAKE_QEMU", "{}"))}
+    if refusal := wanted.get("refuse"):
+        print(f"fake-qemu: {refusal}", file=sys.stderr)
+        return 1
+    FakeQemu(sys.argv[1:] if argv is None else argv, wanted).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
