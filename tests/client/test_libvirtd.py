@@ -16,8 +16,13 @@ from pathlib import Path
 import pytest
 
 from virlet.client import aio, sync
+from virlet.client.transport import dial
 from virlet.enums import DomainState, ListDomainsFlags, XmlFlags
 from virlet.errors import NoDomain, NoSupport, OperationInvalid, VirletError, XmlDetail
+from virlet.wire import remote, types
+from virlet.wire.link import ClientLink
+from virlet.wire.packet import Framer
+from virlet.wire.procedure import AnyProcedure
 
 LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin:/sbin:/bin")
 EMULATOR = shutil.which(f"qemu-system-{os.uname().machine}")
@@ -120,3 +125,52 @@ async def test_many_calls_at_once_and_keepalive(uri: str) -> None:
         states = await asyncio.gather(*(vm.state() for _ in range(50)))
         assert {one.state for one in states} == {DomainState.SHUTOFF}
         await vm.undefine()
+
+
+def _answer(sock: socket.socket, link: ClientLink, procedure: AnyProcedure, args: object) -> tuple[bytes, bytes]:
+    """The payload of the answer to one call, and what our codecs make of it and back."""
+    sock.sendall(link.call(procedure, args).data)
+    framer = Framer()
+    while not (packets := framer.feed(sock.recv(1 << 16))):
+        pass
+    (got,) = packets
+    if got.status == 0:
+        return got.payload, procedure.encode_ret(procedure.decode_ret(got.payload))
+    error = types.SCHEMA.codec("error")
+    return got.payload, error.encode(error.decode(got.payload))
+
+
+def test_what_libvirtd_sends_is_what_we_would_send(uri: str) -> None:
+    """Decoding and encoding a real answer gives the same bytes: our layouts are libvirt's."""
+    with sync.connect(uri) as conn:
+        vm = conn.define(XML.format("bytes"))
+        calls: list[tuple[AnyProcedure, object]] = [
+            (remote.CONNECT_GET_TYPE, None),
+            (remote.NODE_GET_INFO, None),
+            (remote.NODE_GET_SECURITY_MODEL, None),
+            (remote.NODE_GET_FREE_MEMORY, None),
+            (remote.NODE_GET_MEMORY_STATS, remote.NodeGetMemoryStatsArgs(4, -1, 0)),
+            (remote.NODE_GET_CPU_STATS, remote.NodeGetCpuStatsArgs(4, -1, 0)),
+            (remote.NODE_GET_CPU_MAP, remote.NodeGetCpuMapArgs(1, 1, 0)),
+            (remote.CONNECT_GET_CPU_MODEL_NAMES, remote.ConnectGetCpuModelNamesArgs("x86_64", 1, 0)),
+            (remote.CONNECT_GET_ALL_DOMAIN_STATS, remote.ConnectGetAllDomainStatsArgs((), 0, 0)),
+            (remote.CONNECT_LIST_ALL_DOMAINS, remote.ConnectListAllDomainsArgs(1, 0)),
+            (remote.CONNECT_LIST_DEFINED_DOMAINS, remote.ConnectListDefinedDomainsArgs(100)),
+            (remote.DOMAIN_LOOKUP_BY_NAME, remote.DomainLookupByNameArgs("bytes")),
+            (remote.DOMAIN_LOOKUP_BY_NAME, remote.DomainLookupByNameArgs("there is an error for this")),
+            (remote.DOMAIN_GET_INFO, remote.DomainGetInfoArgs(vm.ref)),
+            (remote.DOMAIN_GET_STATE, remote.DomainGetStateArgs(vm.ref, 0)),
+            (remote.DOMAIN_GET_XML_DESC, remote.DomainGetXmlDescArgs(vm.ref, 2)),
+            (remote.DOMAIN_GET_OS_TYPE, remote.DomainGetOsTypeArgs(vm.ref)),
+            (remote.DOMAIN_GET_MAX_MEMORY, remote.DomainGetMaxMemoryArgs(vm.ref)),
+            (remote.DOMAIN_LIST_ALL_SNAPSHOTS, remote.DomainListAllSnapshotsArgs(vm.ref, 1, 0)),
+        ]
+        try:
+            with dial(conn.target) as sock:
+                link = ClientLink()
+                _answer(sock, link, remote.CONNECT_OPEN, remote.ConnectOpenArgs(conn.target.name, 0))
+                for procedure, args in calls:
+                    theirs, ours = _answer(sock, link, procedure, args)
+                    assert theirs == ours, procedure
+        finally:
+            vm.undefine()
