@@ -206,8 +206,12 @@ def ours(base: Path) -> dict[int, str]:
 
 
 def answer(port: int, timeout: float = 5) -> bytes:
-    """What the TCP service behind a forwarded port says."""
+    """What the TCP service behind a forwarded port says.
+
+    We speak first, as ssh does: the passt of Debian 12 tells the guest of a connection's success only together with data.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout) as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"hello\r\n")
         return stream.readline().strip()
 
 
@@ -320,13 +324,25 @@ def show_kill(daemon: int, ports: Ports) -> set[int]:
     return before | after
 
 
+def files_left(base: Path, uuid: str) -> tuple[list[str], list[str]]:
+    """What stands in our directory besides caches and what this demo wrote: the guest's files, and others."""
+    mine = {"demo.xml"}
+    files = [str(path.relative_to(base)) for path in sorted(base.rglob("*")) if path.is_file()]
+    seen = [name for name in files if name not in mine and not name.startswith("cache/")]
+    of_guest = [name for name in seen if uuid in name or uuid.replace("-", "")[:10] in name or NAME in name]
+    return of_guest, [name for name in seen if name not in of_guest]
+
+
 def show_end(base: Path, daemon: int, helpers: set[int]) -> None:
     title("The end")
-    guests = {pid for pid, words in ours(base).items() if "qemu-system" in words} | helpers
+    guests = {pid for pid, name in children(daemon).items() if name.startswith("qemu")}
+    if not guests:
+        raise DemoFailed("virletd has no child called qemu")
+    uuid = must("virsh", "domuuid", NAME).strip()
     begun = time.monotonic()
     must("virsh", "destroy", NAME)
     note(f"destroy took {time.monotonic() - begun:.2f} s")
-    left = sorted(pid for pid in guests if not await_end(pid, 2))
+    left = sorted(pid for pid in guests | helpers if not await_end(pid, 2))
     must("virsh", "undefine", NAME)
     must("virsh", "list", "--all")
     os.kill(daemon, signal.SIGTERM)
@@ -334,14 +350,12 @@ def show_end(base: Path, daemon: int, helpers: set[int]) -> None:
         raise DemoFailed("virletd did not end within 10 s of SIGTERM")
     left += sorted(ours(base))
     note(f"processes left: {', '.join(f'{pid} {comm(pid)}' for pid in left) or 'none'}")
-    files = [path for path in sorted(base.rglob("*")) if not path.is_dir()]
-    sockets = [path for path in files if path.is_socket()]
+    sockets = [path for path in sorted(base.rglob("*")) if path.is_socket()]
     note(f"sockets left: {', '.join(map(str, sockets)) or 'none'}")
-    mine = {base / "demo.xml", base / "passt.log"}
-    others = [path for path in files if path not in mine and path not in sockets and "cache" not in path.parts]
-    note(f"files left: {', '.join(str(path.relative_to(base)) for path in others) or 'none'} (besides the demo's own)")
-    kept = [path for path in others if "log" not in path.name and NAME in path.name]
-    if left or sockets or kept:
+    of_guest, of_daemon = files_left(base, uuid)
+    note(f"files of the guest left: {', '.join(of_guest) or 'none'}")
+    note(f"files of the daemon, which it keeps: {', '.join(of_daemon)}")
+    if left or sockets or any(not name.endswith(".log") for name in of_guest):
         raise DemoFailed("something was left behind")
 
 
@@ -356,6 +370,9 @@ def own_directories() -> Iterator[Path]:
     try:
         yield base
     finally:
+        # After a failure the guest still runs, and it outlives its daemon: it has to be ended by name.
+        if (base / "run/virlet/virletd.sock").exists():
+            subprocess.run(["virlet", "destroy", NAME], capture_output=True, timeout=60, check=False)
         for pid in ours(base):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -373,7 +390,7 @@ def play(base: Path) -> None:
         show_lease(console, backend)
         show_ports(ports)
         show_views()
-        helpers = show_kill(daemon, ports) if backend == "passt" else set()
+        helpers = show_kill(daemon, ports) if backend == "passt" else set[int]()
         show_end(base, daemon, helpers)
     finally:
         os.close(pty)

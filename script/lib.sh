@@ -51,6 +51,11 @@ step() {
     printf '    done in %d s\n' $((SECONDS - begun))
 }
 
+# generation PREFIX...: the versions of what virlet drives, asked from dpkg (passt itself often does not know its own).
+generation() {
+    "$@" dpkg-query -W -f '    ${Package} ${Version}\n' qemu-system-x86 passt libvirt-clients python3
+}
+
 # --- Debian packages
 
 package_known() { [ -n "$(apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ && $2 != "(none)"')" ]; }
