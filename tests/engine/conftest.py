@@ -15,7 +15,8 @@ from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver, open_driver
 from virlet.engine.facts import gather
 from virlet.enums import EventId
-from virlet.plan.facts import Facts
+from virlet.fake.programs import install
+from virlet.plan.facts import Facts, Support
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 
@@ -41,6 +42,28 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     """What this host can do, on a machine whose id is the same everywhere."""
     found = asyncio.run(gather(tmp_path_factory.mktemp("cache")))
     return replace(found, host=replace(found.host, machine_id=MACHINE))
+
+
+Faking = Callable[..., Facts]
+
+
+@pytest.fixture
+def faking(facts: Facts, tmp_path: Path) -> Faking:
+    """The same host with our fake QEMU and passt, which misbehave as told: ``faking(qemu={…}, passt={…})``."""
+
+    def made(*, qemu: dict[str, object] | None = None, passt: dict[str, object] | None = None) -> Facts:
+        emulator = install(tmp_path / "qemu", "qemu", qemu)
+        helper = install(tmp_path / "passt", "passt", passt)
+        real = facts.emulator("x86_64")
+        if real is None or facts.passt is None:
+            pytest.skip("needs the facts of a QEMU for x86_64 and of a passt")
+        return replace(
+            facts,
+            qemu={str(emulator): replace(real, path=str(emulator))},
+            passt=replace(facts.passt, path=str(helper), may_run=Support(True)),
+        )
+
+    return made
 
 
 @pytest.fixture
@@ -75,7 +98,7 @@ class Recorder:
         return [each.kind for each in self.events if isinstance(each, HelperEvent)]
 
 
-Open = Callable[[], Awaitable[QemuDriver]]
+Open = Callable[..., Awaitable[QemuDriver]]
 
 
 @pytest.fixture
@@ -83,8 +106,8 @@ async def opener(dirs: Dirs, facts: Facts) -> AsyncIterator[Open]:
     """Opens a driver on the test's directories; whatever guest is left at the end is destroyed."""
     drivers: list[QemuDriver] = []
 
-    async def opened() -> QemuDriver:
-        driver = await open_driver("/session", dirs, facts)
+    async def opened(others: Facts | None = None) -> QemuDriver:
+        driver = await open_driver("/session", dirs, others or facts)
         drivers.append(driver)
         return driver
 
@@ -102,6 +125,12 @@ async def opener(dirs: Dirs, facts: Facts) -> AsyncIterator[Open]:
 async def driver(opener: Open) -> QemuDriver:
     """A driver with nothing defined."""
     return await opener()
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Not subscribed to anything yet."""
+    return Recorder()
 
 
 @pytest.fixture

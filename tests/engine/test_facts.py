@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from virlet.engine.facts import emulators, gather, probe_emulator
 from virlet.engine.probe_cache import Cache, file_key, from_plain, to_plain
 from virlet.engine.probe_host import probe_host
-from virlet.engine.probe_kvm import probe_kvm, rom
+from virlet.engine.probe_kvm import Trial, judge, probe_kvm, rom
 from virlet.engine.probe_passt import parse_options, probe_passt
 from virlet.engine.probe_qemu import Schema, probe_qemu
 from virlet.engine.probe_run import run
@@ -155,13 +155,13 @@ async def test_a_passt_that_may_not_run_says_why(tmp_path: Path, said: str, hint
 async def test_the_trial_of_kvm_passes_on_a_cpu_that_works() -> None:
     """TCG is such a CPU, so a "no" of KVM is KVM's."""
     assert QEMU is not None
-    assert await probe_kvm(Path(QEMU), "x86_64", accel="tcg")
+    assert await probe_kvm(await probe_qemu(Path(QEMU)), accel="tcg")
 
 
 @needs_qemu
 async def test_kvm_is_judged_with_a_reason() -> None:
     assert QEMU is not None
-    kvm = await probe_kvm(Path(QEMU), "x86_64")
+    kvm = await probe_kvm(await probe_qemu(Path(QEMU)))
     assert kvm.reason
     assert kvm.ok or kvm.hint
 
@@ -169,9 +169,36 @@ async def test_kvm_is_judged_with_a_reason() -> None:
 @needs_qemu
 async def test_an_accelerator_that_is_missing_is_a_no_in_qemus_words() -> None:
     assert QEMU is not None
-    kvm = await probe_kvm(Path(QEMU), "x86_64", accel="nonesuch")
+    kvm = await probe_kvm(await probe_qemu(Path(QEMU)), accel="nonesuch")
     assert not kvm
     assert "nonesuch" in kvm.reason
+
+
+async def test_a_qemu_without_the_devices_of_the_trial_is_believed() -> None:
+    kvm = await probe_kvm(QemuFacts("/nonexistent", "x86_64", (7, 2, 0)), accel="other")
+    assert kvm
+    assert "lacks the devices" in kvm.reason
+
+
+@pytest.mark.parametrize(
+    ("steps", "said", "code", "ok", "reason"),
+    [
+        ({"R": 0, "P": 0, "L": 0, "T": 0.001, "S": 0.001}, b"", 33, True, "long mode"),
+        ({"R": 0, "P": 0, "L": 0, "T": 0.2, "S": 0.2}, b"", 33, False, "took 200 ms"),
+        ({"R": 0, "P": 0, "L": 0}, b"", None, False, "stopped (in long mode)"),
+        ({"R": 0}, b"KVM internal error. Suberror: 1", None, False, "could not execute guest code (in real mode)"),
+        ({}, b"no accelerator found\n", 1, False, "no accelerator found"),
+        ({}, b"", 1, False, "exit status 1"),
+        ({}, b"", None, False, "stopped"),
+    ],
+)
+def test_a_trial_is_judged_by_how_far_it_came(
+    steps: dict[str, float], said: bytes, code: int | None, ok: bool, reason: str
+) -> None:
+    kvm = judge(Trial(steps=steps, said=said), code)
+    assert kvm.ok is ok
+    assert reason in kvm.reason
+    assert kvm.ok or kvm.hint
 
 
 def test_the_firmware_starts_where_an_x86_cpu_does() -> None:
