@@ -96,6 +96,6 @@ async def _kvm(qemu: QemuFacts, remembered: Cache) -> Support:
     path = Path(qemu.path)
     try:
         key = [*file_key(path), boot_id(), os.access("/dev/kvm", os.R_OK | os.W_OK)]
-        return await remembered.get(Support, "kvm", key, partial(probe_kvm, path, qemu.arch))
+        return await remembered.get(Support, "kvm", key, partial(probe_kvm, qemu))
     except (VirletError, OSError) as error:
         return Support(False, f"KVM could not be tried: {error}")

@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from virlet.aio.stream import FdStream, Handlers
-from virlet.plan.facts import Support
+from virlet.plan.facts import QemuFacts, Support
 from virlet.proc.spawn import Command, spawn
 
-__all__ = ["probe_kvm", "rom"]
+__all__ = ["Trial", "judge", "probe_kvm", "rom"]
 
 _DEVICE = Path("/dev/kvm")
 _TIMEOUT = 5.0
 _SLOW = 0.05
 """Seconds in which a hundred thousand turns of an empty loop must be done: a CPU needs 0.0001, an emulator 0.1."""
 
+_NEEDED = frozenset({"isa-debugcon", "isa-debug-exit"})
+"""Not built into every distribution's QEMU."""
 _DEBUG_PORT, _EXIT_PORT = 0xE9, 0xF4
 _PASSED = (0x10 << 1) | 1
 """QEMU's exit status when the guest writes 0x10 to isa-debug-exit."""
@@ -103,13 +105,14 @@ def _bytes_of(line: str) -> bytes:
 
 
 @dataclass
-class _Run:
+class Trial:
     """What is seen of a run while it runs."""
 
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
     steps: dict[str, float] = field(default_factory=dict)
     """Step → the loop's time at which it was reported."""
     said: bytes = b""
+    """The end of QEMU's messages."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def step(self, data: bytes, fds: list[int]) -> None:
         for letter in data.decode("ascii", "replace"):
@@ -121,17 +124,20 @@ class _Run:
             self.ended.set()  # QEMU only pauses the guest.
 
 
-async def probe_kvm(emulator: Path, arch: str, *, accel: str = "kvm") -> Support:
-    """Try KVM with the QEMU at *emulator*; *accel* is for a test of this test.
+async def probe_kvm(qemu: QemuFacts, *, accel: str = "kvm") -> Support:
+    """Try KVM with *qemu*; *accel* is for a test of this test.
 
     :raises SystemFailure: the emulator cannot be run.
     """
     if accel == "kvm" and (refusal := _device()) is not None:
         return refusal
-    if arch != "x86_64":
+    machine = next((name for name in ("pc", "q35") if qemu.machine(name) is not None), None)
+    if qemu.arch != "x86_64":
         return Support(True, "/dev/kvm can be opened (no guest code for this architecture was tried)")
-    run, code = await _run(emulator, accel)
-    return _judge(run, code)
+    if machine is None or not qemu.devices >= _NEEDED:
+        return Support(True, "/dev/kvm can be opened (this QEMU lacks the devices by which guest code could report)")
+    run, code = await _run(Path(qemu.path), machine, accel)
+    return judge(run, code)
 
 
 def _device() -> Support | None:
@@ -149,8 +155,8 @@ def _device() -> Support | None:
     return None
 
 
-async def _run(emulator: Path, accel: str) -> tuple[_Run, int | None]:
-    run = _Run()
+async def _run(emulator: Path, machine: str, accel: str) -> tuple[Trial, int | None]:
+    run = Trial()
     steps_in, steps_out = os.pipe2(os.O_CLOEXEC)
     errors_in, errors_out = os.pipe2(os.O_CLOEXEC)
     # Closed when the streams are; a failure before them is rare and the loop's end closes them too.
@@ -158,7 +164,7 @@ async def _run(emulator: Path, accel: str) -> tuple[_Run, int | None]:
     firmware = os.memfd_create("firmware", os.MFD_CLOEXEC)
     try:
         os.write(firmware, rom())
-        argv = _argv(emulator, accel, firmware)
+        argv = _argv(emulator, machine, accel, firmware)
         command = Command(argv, fds=(firmware,), stdout=steps_out, stderr=errors_out)
         process = await spawn(command, "trial of KVM")
         process.on_exit(lambda status: run.ended.set())
@@ -181,10 +187,10 @@ def _ignore(error: Exception | None) -> None:
     """The end of a pipe says nothing that the end of the process does not."""
 
 
-def _argv(emulator: Path, accel: str, firmware: int) -> tuple[str, ...]:
+def _argv(emulator: Path, machine: str, accel: str, firmware: int) -> tuple[str, ...]:
     return (
         str(emulator), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", "pc", "-accel", accel, "-m", "16",
+        "-machine", machine, "-accel", accel, "-m", "16",
         "-bios", f"/dev/fd/{firmware}",
         "-chardev", "stdio,id=steps,signal=off",
         "-device", f"isa-debugcon,iobase={_DEBUG_PORT:#x},chardev=steps",
@@ -192,7 +198,8 @@ def _argv(emulator: Path, accel: str, firmware: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _judge(run: _Run, code: int | None) -> Support:
+def judge(run: Trial, code: int | None) -> Support:
+    """What a trial means; *code* is QEMU's exit status, None when it had to be killed."""
     steps, said = run.steps, run.said.decode("utf-8", "replace")
     hint = "use <domain type='qemu'>; this host is probably a virtual machine that cannot run others"
     turned = steps["T"] - steps["L"] if "T" in steps and "L" in steps else None
