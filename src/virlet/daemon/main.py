@@ -22,6 +22,7 @@ from virlet.daemon.listener import Listener, make_private
 from virlet.daemon.lock import DaemonLock, LockHeld
 from virlet.daemon.logs import reopen, start_logging
 from virlet.daemon.server import Server
+from virlet.daemon.settle import settle
 from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
 
@@ -140,6 +141,7 @@ async def serve(settings: Settings, passed: dict[str, list[socket.socket]], envi
             server.on_change = IdleExit(server, timeout, stop).changed
             server.on_change()
         _announce(settings, environ)
+        settle()
         await stop.wait()
         log.info("ending; guests run on")
         sd.notify("STOPPING=1", environ)
