@@ -48,6 +48,16 @@ def domain_of(facts: Facts, devices: str = "", *, os: str = Q35, more: str = "",
         ),
         ("<graphics type='spice'/>", "devices/graphics[1]/@type", "'spice'"),
         ("<serial type='stdio'/>", "devices/serial[1]/@type", "'stdio'"),
+        ("<disk device='cdrom'><target dev='hda' bus='ide'/></disk>", "devices/disk[1]/target/@bus", "IDE controllers"),
+        ("<graphics type='vnc'/><graphics type='vnc'/>", "devices/graphics[2]", "only 1 graphics device"),
+        ("<disk device='lun'><source file='/x'/><target dev='sda'/></disk>", "devices/disk[1]/@device", "passthrough"),
+        (
+            "<disk><driver copy_on_read='on'/><source file='/x'/><target dev='vda'/></disk>",
+            "devices/disk[1]/driver/@copy_on_read",
+            "copy on read",
+        ),
+        ("<rng model='virtio'><backend model='egd' type='udp'/></rng>", "devices/rng[1]/backend/@model", "a daemon"),
+        ("<graphics type='vnc' port='80'/>", "devices/graphics[1]/@port", "[5900,65535]"),
         ("<sound model='ich9'/>", "devices/sound[1]", "sound cards"),
         ("<vsock model='virtio'><cid auto='yes'/></vsock>", "devices/vsock", "<vsock>"),
         ("<hostdev mode='subsystem' type='pci'/>", "devices/hostdev[1]", "<hostdev>"),
@@ -137,9 +147,9 @@ def test_acpi_indexes_follow_qemus_rules(facts: Facts, registry: Registry) -> No
     ]
 
 
-def test_a_port_wanted_by_two_interfaces_is_refused_when_defined(facts: Facts, registry: Registry) -> None:
+def test_a_port_wanted_by_two_interfaces_is_refused_when_defined(facts: Facts) -> None:
     card = "<interface type='user'><portForward proto='tcp'><range start='8022'/></portForward></interface>"
-    (problem,) = check_define(domain_of(facts, card + card), registry)
+    (problem,) = check_define(domain_of(facts, card + card))
     assert problem.path == "devices/interface[2]/portForward[1]/range[1]"
 
 

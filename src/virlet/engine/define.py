@@ -30,7 +30,7 @@ async def read_definition(context: Context, xml: str, flags: int) -> Domain:
     await _know_emulator(context, domain, source)
     qemu = emulator_of(domain, context.facts)
     whole = domain if qemu is None else assign_defaults(domain, qemu)
-    raise_problems(check_define(whole, context.registry), source)
+    raise_problems(check_define(whole), source)
     return whole
 
 

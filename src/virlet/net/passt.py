@@ -8,6 +8,7 @@ connection by ``--fd`` and writes its messages to a standard error that we opene
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from virlet.errors import Problem
@@ -149,10 +150,15 @@ def _like_slirp(nic: Interface, passt: PasstFacts, nameservers: Sequence[str]) -
     yield from ("--dns-forward", str(view.dns4), "--dns-forward", str(view.dns6))
     if not passt.knows("dns-host"):
         return
-    for address, is_ours in ((view.dns4, lambda text: ":" not in text), (view.dns6, lambda text: ":" in text)):
-        resolver = next((one for one in nameservers if is_ours(one) and "%" not in one), None)
+    for address in (view.dns4, view.dns6):
+        resolver = next((one for one in nameservers if _same_family(address, one)), None)
         if resolver is not None:
             yield from ("--dns", str(address), "--dns-host", resolver)
+
+
+def _same_family(address: IPv4Address | IPv6Address, other: str) -> bool:
+    """A link-local address with a zone is none that passt can be told."""
+    return "%" not in other and (":" in other) == (address.version == 6)
 
 
 def _log(nic: Interface, env: Env) -> LogFile:

@@ -32,7 +32,7 @@ def emulator_of(domain: Domain, facts: Facts) -> QemuFacts | None:
     return facts.emulator(domain.os.arch or facts.host.arch)
 
 
-def check_define(domain: Domain, registry: Registry) -> list[Problem]:
+def check_define(domain: Domain) -> list[Problem]:
     """What is wrong with the networks of *domain* on any host, beside what reading its XML refuses."""
     problems: list[Problem] = []
     nics = [(nic, f"devices/interface[{n}]") for n, nic in enumerate(domain.devices.interfaces, 1)]
@@ -45,7 +45,7 @@ def check_define(domain: Domain, registry: Registry) -> list[Problem]:
 
 def check_launch(domain: Domain, facts: Facts, registry: Registry) -> list[Problem]:
     """What keeps *domain* from starting on this host, those of :func:`check_define` included."""
-    problems = check_define(domain, registry)
+    problems = check_define(domain)
     problems += check_supported(domain)
     problems += unsupported(domain)
     problems += _acpi_indexes(domain)

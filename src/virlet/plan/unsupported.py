@@ -14,7 +14,9 @@ from virlet.model.elements import Domain
 from virlet.model.graphics import GraphicsType, ListenType
 from virlet.model.machine import ClockOffset, MemorySource
 from virlet.model.peripherals import InputBus, InputType
+from virlet.plan.board import board_of
 from virlet.plan.chardevs import SUPPORTED, Chardev
+from virlet.plan.pci import Board
 
 __all__ = ["unsupported"]
 
@@ -61,6 +63,9 @@ def _disks(domain: Domain) -> Iterator[Problem]:
             yield Problem(f"{path}/@device", f"SCSI passthrough is not supported: {_NO_ROOT}", hint="use device='disk'")
         if disk.bus in (DiskBus.XEN, DiskBus.UML, DiskBus.SD, DiskBus.NVME):
             yield Problem(f"{path}/target/@bus", f"disk bus '{disk.bus}' is not supported", hint="use bus='virtio'")
+        if disk.bus is DiskBus.IDE and board_of(domain) is not Board.PC:
+            text = "IDE controllers are unsupported for this QEMU binary or machine type"
+            yield Problem(f"{path}/target/@bus", text, hint="use bus='sata'")
         if disk.geometry is not None:
             yield Problem(f"{path}/geometry", f"<geometry> of a disk is not supported: {_NOT_YET}", hint="remove it")
         driver = disk.driver
@@ -113,6 +118,10 @@ def _chardevs(domain: Domain) -> Iterator[Problem]:
 
 
 def _displays(domain: Domain) -> Iterator[Problem]:
+    if sum(display.type is GraphicsType.VNC for display in domain.devices.graphics) > 1:
+        yield Problem(
+            "devices/graphics[2]", "only 1 graphics device of type 'vnc' is supported", hint="remove the others"
+        )
     for number, display in enumerate(domain.devices.graphics, 1):
         path = f"devices/graphics[{number}]"
         if display.type is not GraphicsType.VNC:
