@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from virlet.daemon.session import Session
 from virlet.enums import ErrorDomain
-from virlet.errors import InternalError, InvalidArg, NoSupport, OperationDenied, VirletError
+from virlet.errors import InternalError, InvalidArg, NoDomain, NoSupport, OperationDenied, VirletError
 from virlet.wire.link import Call
 from virlet.wire.procedure import AnyProcedure, Procedure
 
@@ -120,7 +120,10 @@ def not_open() -> VirletError:
 def blame(procedure: AnyProcedure, error: BaseException) -> VirletError:
     """What the client is told about *error*: its own words if it has some, else that we have a bug."""
     if isinstance(error, VirletError):
-        log.info("%s: %s", procedure.api, error)
+        # A client that looks for what is not there is no news; what failed to be done is.
+        log.log(
+            logging.DEBUG if isinstance(error, (NoDomain, NoSupport)) else logging.INFO, "%s: %s", procedure.api, error
+        )
         return error
     log.error("bug in %s", procedure.api, exc_info=error)
     return InternalError(

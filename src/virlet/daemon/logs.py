@@ -44,7 +44,9 @@ def start_logging(path: Path | None, verbose: bool) -> None:
     root.addHandler(stderr)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = RotatingFileHandler(path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", delay=True)
+        file = RotatingFileHandler(
+            path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", errors="backslashreplace", delay=True
+        )
         file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
     sys.excepthook = _last_words

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 ACTIVATED_TIMEOUT = 120
 """Seconds without clients and guests after which a socket-activated daemon ends: the manager starts it again."""
+
+FILES = 65_536
+"""Descriptors that we allow ourselves, if the hard limit does: a client each, and a few for each guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
     file = _read_file(options.config or config / "virletd.toml", required=options.config is not None)
     timeout = options.timeout if options.timeout is not None else file.get("timeout")
     return Settings(
-        socket=options.socket or paths.server_socket(environ, uid),
+        socket=(options.socket or paths.server_socket(environ, uid)).absolute(),
         config=config,
         lock=state / "virletd.lock",
         log_file=state / "virletd.log",
@@ -198,13 +202,21 @@ def _lock(settings: Settings, program: str, environ: dict[str, str]) -> DaemonLo
         return None
 
 
+def _surroundings() -> None:
+    """Files for this user alone, no directory kept from being unmounted, room for thousands of clients."""
+    os.umask(0o077)
+    os.chdir("/")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if hard == resource.RLIM_INFINITY else min(hard, FILES), hard))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``virletd``; the exit status."""
     environ = dict(os.environ)
     passed = sd.listen_fds(environ)
     try:
         settings = settings_of(sys.argv[1:] if argv is None else argv, environ, os.getuid())
-        os.umask(0o077)
+        _surroundings()
         lock = _lock(settings, Path(sys.argv[0]).name, environ)
         if lock is None:
             return 0
