@@ -256,8 +256,10 @@ class MemoryDriver:
         return {"name": self._guest(uuid).name}
 
     async def logs(self, uuid: UUID, which: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
-        data = b"line one\nline two\n"[offset : offset + limit]
-        return data, offset + len(data), True
+        text = b"line one\nline two\n"
+        begin = max(0, len(text) + offset) if offset < 0 else offset
+        data = text[begin : begin + limit]
+        return data, begin + len(data), begin + len(data) >= len(text)
 
     async def close(self) -> None:
         for console in self.consoles:

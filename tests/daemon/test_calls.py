@@ -276,7 +276,8 @@ async def test_our_own_program(client, dom):
     assert json.loads((await client.ask(virlet.DOCTOR, 0))[0]) == {"ok": True}
     assert json.loads((await client.ask(virlet.PORT_LIST, dom, 0))[0]) == [{"host": 2022, "guest": 22}]
     assert json.loads((await client.ask(virlet.DOMAIN_DETAILS, dom, 0))[0]) == {"name": "a"}
-    assert await client.ask(virlet.LOGS, dom, "qemu", 5, 3, 0) == (b"one", 8, 1)
+    assert await client.ask(virlet.LOGS, dom, "qemu", 5, 3, 0) == (b"one", 8, 0)
+    assert await client.ask(virlet.LOGS, dom, "qemu", -4, 0, 0) == (b"two\n", 18, 1)
 
 
 def test_every_handler_is_for_a_procedure_and_priority_ones_of_reading_never_wait():

@@ -239,7 +239,7 @@ class Explain(Protocol):
     def details(self, uuid: UUID) -> Mapping[str, object]: ...
 
     async def logs(self, uuid: UUID, which: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
-        """Bytes from *offset*, the next offset, and whether that was the end of the file."""
+        """Bytes from *offset* (from the end if negative), the next offset, and whether that was the end of the file."""
         ...
 
 

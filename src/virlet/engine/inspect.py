@@ -130,12 +130,13 @@ def log_path(guest: Guest, which: str) -> Path:
 def read_log(path: Path, offset: int, limit: int) -> tuple[bytes, int, bool]:
     """Bytes from *offset*, the next offset, and whether that was the end; a log that is not there is empty.
 
-    A log that was rotated meanwhile is shorter than *offset*: it is read from its beginning.
+    A log that was rotated meanwhile is shorter than *offset*: it is read from its beginning.  A negative *offset*
+    counts from the end.
     """
     try:
         with path.open("rb") as log:
             size = os.fstat(log.fileno()).st_size
-            begin = offset if offset <= size else 0
+            begin = max(0, size + offset) if offset < 0 else offset if offset <= size else 0
             log.seek(begin)
             data = log.read(limit)
             return data, begin + len(data), begin + len(data) >= size
