@@ -17,9 +17,9 @@ from virlet.engine import ending
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
 from virlet.enums import DestroyFlags, DomainState, ErrorCode, EventId, ShutoffReason
-from virlet.errors import InternalError, SystemFailure, VirletError
+from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
 from virlet.plan.facts import Facts
-from virlet.proc.identity import ProcessIdentity, alive
+from virlet.proc.identity import alive
 
 Recorder = Any
 Xml = Callable[..., str]
@@ -342,5 +342,7 @@ async def test_a_damaged_status_file_is_moved_aside_and_harms_nobody(
     assert str(one) in str((await second.doctor())["problems"])
     await second.destroy(two, 0)
     assert alive(lost)
-    assert isinstance(lost, ProcessIdentity)
+    # A second QEMU on the same disks would destroy them.
+    with pytest.raises(OperationInvalid, match="runs already"):
+        await second.start(one, 0, None)
     os.kill(lost.pid, signal.SIGKILL)

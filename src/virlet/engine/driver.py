@@ -15,9 +15,10 @@ from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInf
 from virlet.engine.context import Context, Dirs
 from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
 from virlet.engine.facts import gather
-from virlet.engine.files import make_private
+from virlet.engine.files import check_owner, make_private
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
+from virlet.engine.logs import cap_logs
 from virlet.engine.start import start
 from virlet.enums import CreateFlags, DefineFlags, DomainState, ErrorDomain, ListDomainsFlags, UndefineFlags
 from virlet.errors import ConfigUnsupported, InvalidArg, NoSupport, OperationInvalid, VirletError
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 _TICKS = os.sysconf("SC_CLK_TCK")
 _TAINTS = {"custom-argv": "custom configuration parameters used"}
 """libvirt's words for the reasons of a taint."""
+LOG_INTERVAL = 60.0
+"""Seconds between two looks at the size of the logs of running guests."""
 STARTS_AT_ONCE = 2
 """Guests of an autostart that are started side by side: more would only wait for each other's CPU."""
 
@@ -295,6 +298,7 @@ class QemuDriver:
 
     async def doctor(self) -> Mapping[str, object]:
         """What works on this host."""
+        await self._context.ask_again()
         return inspect.doctor(self._context)
 
     def ports(self, uuid: UUID) -> Sequence[Mapping[str, object]]:
@@ -349,12 +353,23 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
         facts = await gather(dirs.cache)
     context = Context(dirs, facts, registry())
     make_private(dirs.runtime)
+    check_owner(dirs.runtime)
     context.status.prepare()
     load_definitions(context)
     await adopt_all(context)
     driver = QemuDriver(context)
     context.tasks.start(_autostart(driver, context), "autostart")
+    context.tasks.start(_keep_logs_small(context), "logs")
     return driver
+
+
+async def _keep_logs_small(context: Context) -> None:
+    """Nobody stands between a child and its log, and no event tells that it has grown: look now and then."""
+    while True:
+        await asyncio.sleep(LOG_INTERVAL)
+        for guest in context.guests:
+            if guest.run is not None:
+                cap_logs(guest.run)
 
 
 async def _autostart(driver: QemuDriver, context: Context) -> None:

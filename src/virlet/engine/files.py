@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from virlet.errors import SystemFailure
 
-__all__ = ["SLOW_DISK", "DurableDir", "make_private", "move_aside", "write_atomic"]
+__all__ = ["SLOW_DISK", "DurableDir", "check_owner", "make_private", "move_aside", "write_atomic"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,17 @@ def make_private(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SystemFailure.of(error, f"cannot make the directory '{path}'") from error
+
+
+def check_owner(path: Path) -> None:
+    """Raise :class:`SystemFailure` unless the directory is ours alone: in ``/tmp`` somebody may have been quicker."""
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise SystemFailure(
+            f"'{path}' is not a directory of yours alone: {os.strerror(errno.EPERM)}",
+            errno=errno.EPERM,
+            hint="set XDG_RUNTIME_DIR to a directory of your own, or have that one removed",
+        )
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
@@ -69,7 +82,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def _hint(error: OSError) -> str | None:
-    return "free some space; nothing was changed" if error.errno in (28, 122) else None
+    return "free some space; nothing was changed" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
 
 
 def move_aside(path: Path) -> Path:

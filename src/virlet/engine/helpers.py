@@ -10,6 +10,7 @@ backlog holds one connection, and a second dial would be lost in it (QEMU 7.2 to
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Mapping
@@ -220,8 +221,11 @@ class Helper:
         self._begun = asyncio.get_running_loop().time()
         self._count_loss()
         self._tell("lost", f"{self.record.plan.name} of {self.alias} cannot be started: {error}")
-        if error.errno in (11, 111, 2):  # EAGAIN: the backlog is full; ECONNREFUSED, ENOENT: nobody listens there
-            log.info("%s: QEMU takes no connection yet; waiting for its event", self.alias)
+        if error.errno == errno.EAGAIN:
+            log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
+        elif error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            # The socket's file is gone, perhaps with the whole runtime directory: there is nothing to dial.
+            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
 
     async def _confirm(self, before: Listeners) -> None:
         """Say that the network is back, or which port is not."""

@@ -6,6 +6,7 @@ anybody.  Every effect registers its undo on one exit stack, which the guest tak
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shlex
@@ -31,7 +32,7 @@ from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
 from virlet.enums import DomainState
-from virlet.errors import BadConfig, InternalError, OperationFailed, Problem
+from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, Problem
 from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.plan.assign import assign_aliases
@@ -54,6 +55,7 @@ GRACE = 2.0
 
 def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan]:
     """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
+    context.look_again()
     dirs = context.guest_dirs(definition.uuid)
     domain = assign_aliases(definition, dirs)
     try:
@@ -217,6 +219,7 @@ class _Launch:
         os.write(fds[plan.log], f"{stamp}: virlet {__version__} starts '{plan.name}':\n{shlex.join(argv)}\n".encode())
         self._note(plan.log.path)
         output = fds[plan.log]
+        _claim(output, plan.name)
         inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
         command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output)
         process = await spawn(command, f"QEMU of '{plan.name}'")
@@ -298,6 +301,23 @@ class _Launch:
         for helper in record.helpers:
             run.helpers[helper.alias] = Helper(self.guest, self.guest.tasks, helper)
         return run
+
+
+def _claim(log_fd: int, name: str) -> None:
+    """Lock the guest's log: QEMU inherits it, so the lock lasts as long as QEMU does, whatever a status file says.
+
+    Two QEMUs on one disk would destroy it.  Raises :class:`OperationInvalid` when another holds it; a filesystem that
+    knows no locks gives no such help.
+    """
+    try:
+        fcntl.flock(log_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OperationInvalid(
+            f"a QEMU of '{name}' runs already, although it is not known to this daemon",
+            hint="find it: fuser its qemu.log, see virlet info; and end it",
+        ) from None
+    except OSError as error:
+        log.warning("%s: its log cannot be locked: %s", name, error.strerror)
 
 
 def _helper_of(net: NetPlan) -> HelperPlan:
