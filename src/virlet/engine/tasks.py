@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 async def together(*work: Coroutine[Any, Any, object]) -> None:
     """Run all of *work* side by side; at the first error the others are cancelled, and that error is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
+    if not tasks:
+        return
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
