@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +70,6 @@ def _recorded(said: dict[str, Any]) -> QemuFacts:
         accels=frozenset(said["accels"]),
         cpus={cpu["name"]: CpuModel(**{**cpu, "missing": frozenset(cpu["missing"])}) for cpu in said["cpus"]},
     )
-
-
-def changed(facts: Facts, **host: Any) -> Facts:
-    """*facts* of another host."""
-    return replace(facts, host=replace(facts.host, **host))
 
 
 @pytest.fixture(params=GENERATIONS)

@@ -103,10 +103,11 @@ def test_qemu_accepts_the_planned_command_line(
     plan = plan_of(text, facts)
     with ExitStack() as stack:
         numbers: dict[FdSource, int] = {}
+        ours = stack.enter_context(ExitStack())
         for source in plan.fds:
             assert isinstance(source, Listener)
             path = Path(str(source.path).replace(str(dirs.runtime), str(short_dir)))
-            bound = stack.enter_context(socket.socket(socket.AF_UNIX))
+            bound = ours.enter_context(socket.socket(socket.AF_UNIX))
             bound.bind(str(path))
             bound.listen(1)
             numbers[source] = bound.fileno()
@@ -115,6 +116,7 @@ def test_qemu_accepts_the_planned_command_line(
             subprocess.Popen(argv, pass_fds=tuple(numbers.values()), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         )
         stack.callback(lambda: qemu.poll() is None and qemu.kill())
+        ours.close()  # so that the monitor is refused, not waited for, when QEMU did not like its command line
         try:
             qmp = _Qmp(short_dir / "monitor.sock")
         except (ConnectionError, json.JSONDecodeError):
