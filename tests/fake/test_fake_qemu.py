@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from virlet.engine.probe_qemu import probe_qemu
 from virlet.fake.programs import install
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.spawn import Command, spawn
@@ -300,3 +301,23 @@ async def test_the_newer_form_of_the_monitor_is_understood(tmp_path: Path) -> No
         assert status["status"] == "running"
         await monitor.execute("quit")
     await process.exited()
+
+
+async def test_the_fake_can_be_probed(tmp_path: Path) -> None:
+    facts = await probe_qemu(install(tmp_path / "qemu", "qemu"))
+    assert facts.arch == "x86_64"
+    assert facts.stream
+    assert facts.sandbox
+    assert facts.default_machine is not None
+    assert facts.default_machine.alias == "pc"
+    assert facts.has_device("virtio-net-pci")
+    assert "server" in facts.chardevs["socket"]
+    assert "memory-backend-memfd" in facts.objects
+    assert "qcow2" in facts.blockdevs
+    if REAL is not None:
+        real = await probe_qemu(Path(REAL))
+        assert facts.devices <= real.devices
+        assert facts.objects <= real.objects
+        assert facts.commands <= real.commands
+        assert facts.events <= real.events
+        assert all(members <= real.netdevs[name] for name, members in facts.netdevs.items())

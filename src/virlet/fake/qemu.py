@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from virlet.fake import qemu_answers
 from virlet.fake.qmp_server import CommandError, QmpServer, watcher
 
 __all__ = ["DEFAULTS", "FakeQemu", "main"]
@@ -338,9 +339,15 @@ _COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
     "netdev_add": FakeQemu._netdev_add,
     "netdev_del": FakeQemu._netdev_del,
     "qom-list": FakeQemu._qom_list,
+    "qom-list-types": lambda machine, arguments: qemu_answers.types(arguments),
     "query-chardev": FakeQemu._query_chardev,
     "query-commands": FakeQemu._query_commands,
     "query-kvm": _same({"enabled": False, "present": False}),
+    "query-command-line-options": _same(qemu_answers.OPTIONS),
+    "query-cpu-definitions": _same(qemu_answers.CPUS),
+    "query-machines": _same(qemu_answers.MACHINES),
+    "query-qmp-schema": lambda machine, arguments: qemu_answers.schema(_COMMANDS),
+    "query-target": _same({"arch": "x86_64"}),
     "query-status": FakeQemu._query_status,
     "query-version": _same({"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "fake"}),
     "query-vnc-servers": _same([]),
