@@ -21,7 +21,7 @@ class Raw:
     attributes: tuple[tuple[str, str], ...] = ()
     """As written, in order, with the ``xmlns`` declarations that the element needs to stand alone."""
     content: tuple[Raw | str, ...] = ()
-    """Text and elements in order; blanks between elements are dropped."""
+    """Text and elements in order; blanks between elements are dropped where there is nothing else."""
 
     @property
     def tag(self) -> str:
@@ -110,9 +110,10 @@ def _copy(node: Node, declare: dict[str, str], outer: dict[str, str]) -> Raw:
     declared = {**declare, **own}
     words = [(f"xmlns:{prefix}" if prefix else "xmlns", uri) for prefix, uri in declared.items()]
     words += node.attributes.items()
-    parts: list[Raw | str] = [node.text] if node.text.strip() else []
+    mixed = bool(node.text.strip()) or any(inner.tail.strip() for inner in node.children)
+    parts: list[Raw | str] = [node.text] if mixed and node.text else []
     for inner in node.children:
         parts.append(_copy(inner, {}, node.scope))
-        if inner.tail.strip():
+        if mixed and inner.tail:
             parts.append(inner.tail)
     return Raw(node.name, node.namespace, tuple(words), tuple(parts))
