@@ -185,3 +185,33 @@ async def test_what_a_client_began_goes_on_when_it_vanishes(client, driver, serv
 async def test_every_number_is_big_endian_on_the_wire(client):
     await client.say(client.link.call(remote.CONNECT_GET_LIB_VERSION, None).data)
     assert struct.unpack(">Q", (await client.hear())[28:]) == (9_000_000,)
+
+
+async def test_the_end_of_the_daemon_waits_for_calls_at_work_and_begins_no_more(kit, driver, monkeypatch):
+    async with kit.serving(driver) as (server, path):
+        client = kit.RawClient(path)
+        await client.ask(remote.CONNECT_OPEN, kit.URI, 0)
+        doms = [await defined(client, f"d{number}") for number in range(7)]
+        driver.gate.clear()
+        await client.say(b"".join(client.link.call(remote.DOMAIN_CREATE, (dom,)).data for dom in doms))
+        await until(lambda: sum(len(one.tasks) for one in server.connections) == 5)
+        ending = asyncio.ensure_future(server.close())
+        await asyncio.sleep(0.01)
+        driver.gate.set()
+        await ending
+        assert sum(guest.id >= 0 for guest in driver.guests.values()) == 5
+        client.close()
+
+
+async def test_what_takes_too_long_at_the_end_is_undone(kit, driver, monkeypatch):
+    monkeypatch.setattr(server_module, "PATIENCE", 0.05)
+    async with kit.serving(driver) as (server, path):
+        client = kit.RawClient(path)
+        await client.ask(remote.CONNECT_OPEN, kit.URI, 0)
+        dom = await defined(client)
+        driver.gate.clear()
+        await client.say(client.link.call(remote.DOMAIN_CREATE, (dom,)).data)
+        await until(lambda: any(one.tasks for one in server.connections))
+        await server.close()
+        assert [guest.id for guest in driver.guests.values()] == [-1]
+        client.close()

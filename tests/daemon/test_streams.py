@@ -141,3 +141,15 @@ async def test_a_client_that_vanishes_leaves_the_console_closed(client, driver):
     guest = driver.consoles[0].guest
     guest.setblocking(False)
     assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(guest, 1), 5) == b""
+
+
+async def test_a_serial_that_names_an_open_stream_opens_no_second_one(client, driver):
+    dom = await running(client)
+    stream = await console(client, dom)
+    client.link._serial = stream.serial
+    driver.consoles[0].taken = lambda: None
+    with pytest.raises(VirletError, match="names an open stream already"):
+        await client.ask(remote.DOMAIN_OPEN_CONSOLE, dom, None, 1)
+    assert driver.consoles[1].fileno() == -1
+    driver.consoles[0].guest.sendall(b"still here")
+    assert (await client.next()).data == b"still here"

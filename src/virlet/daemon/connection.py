@@ -8,23 +8,22 @@ held at a time: then its socket is not read until one is done, and nothing is re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
-from array import array
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from virlet.daemon.dispatch import Handler, begin, blame, waits
+from virlet.daemon.fds import ANCILLARY, close_all, received
 from virlet.daemon.listener import Peer
 from virlet.daemon.session import Host, Session
 from virlet.daemon.streams import ConsoleStream
 from virlet.engine.api import Console
+from virlet.errors import RpcError
 from virlet.wire import qemu, remote, virlet
 from virlet.wire.link import Broken, Call, ServerEvent, ServerLink, StreamData, StreamHole, StreamId
-from virlet.wire.packet import FDS_MAX, PING
+from virlet.wire.packet import PING
 from virlet.wire.procedure import AnyProcedure, StreamKind
 from virlet.wire.pulse import Beat, Pulse
 
@@ -48,8 +47,6 @@ PING_COUNT = 5
 PROGRAMS = frozenset((remote.PROGRAM.id, qemu.PROGRAM.id, virlet.PROGRAM.id))
 """What we answer to; calls of theirs that have no handler are "not supported" rather than unknown."""
 
-_ANCILLARY = socket.CMSG_SPACE(FDS_MAX * array("i").itemsize)
-
 
 class Connection:
     """A client that has been let in."""
@@ -64,6 +61,7 @@ class Connection:
         "_on_close",
         "_progress",
         "_pulse",
+        "_quiet",
         "_reading",
         "_sock",
         "_stall",
@@ -107,6 +105,7 @@ class Connection:
         self._closing = False
         self._draining = False
         self._dropped = False
+        self._quiet = False
         self._reading = True
         self._loop.add_reader(sock.fileno(), self._readable)
 
@@ -114,7 +113,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._sock.recvmsg(READ_BYTES, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -126,11 +125,12 @@ class Connection:
             return
         if self._pulse is not None:
             self._pulse.received(self._loop.time())
-        events = self._link.feed(data, _descriptors(ancillary) if ancillary else ())
+        events = self._link.feed(data, received(ancillary) if ancillary else ())
         if answers := self._link.to_send():
             self.send(answers)
         if self._link.unwanted:
-            self._close_unwanted()
+            close_all(self._link.unwanted)
+            self._link.unwanted.clear()
         if len(events) == 1 and not self._waiting:
             self._handle(events[0])
             if self._held or self._unsent or self._closing:
@@ -139,15 +139,10 @@ class Connection:
             self._waiting.extend(events)
             self._pump()
 
-    def _close_unwanted(self) -> None:
-        for fd in self._link.unwanted:
-            os.close(fd)
-        self._link.unwanted.clear()
-
     @property
     def _full(self) -> bool:
         """Whether this client has enough of ours for now: calls at work, or answers that it has not taken."""
-        return self._held >= REQUESTS or self._unsent_bytes > UNSENT_HIGH
+        return self._held >= REQUESTS or self._unsent_bytes > UNSENT_HIGH or self._quiet
 
     def _pump(self) -> None:
         """Begin what waits, as far as it may, and read exactly while more may come."""
@@ -182,7 +177,7 @@ class Connection:
     def _handle(self, event: ServerEvent) -> None:
         if self._closing:
             if isinstance(event, Call):
-                _close_all(event.fds)
+                close_all(event.fds)
         elif type(event) is Call:
             self._call(event)
         elif isinstance(event, Broken):
@@ -206,7 +201,7 @@ class Connection:
         except Exception as error:  # the one place where anything becomes an answer: the daemon must live
             self.send(self._failed(call, error))
         if call.fds:
-            _close_all(call.fds)
+            close_all(call.fds)
         if call.procedure.stream is not StreamKind.NONE:
             self._begin_stream(call)
 
@@ -217,7 +212,7 @@ class Connection:
             except Exception as error:  # as above
                 answer = self._failed(call, error)
             finally:
-                _close_all(call.fds)
+                close_all(call.fds)
             self.send(answer)
             if call.procedure.stream is not StreamKind.NONE:
                 self._begin_stream(call)
@@ -225,8 +220,6 @@ class Connection:
             self._done()
 
     def _failed(self, call: Call, error: Exception) -> bytes:
-        if (stream := self._streams.pop(call.stream, None)) is not None:
-            stream.close()
         return self._link.error(call, blame(call.procedure, error))
 
     # Streams
@@ -236,6 +229,9 @@ class Connection:
         if self._closing:
             console.close()
             return
+        if call.stream in self._streams:
+            console.close()
+            raise RpcError(f"serial {call.serial} names an open stream already")
         self._streams[call.stream] = ConsoleStream(self._loop, self._link, call.stream, console, self)
 
     def _begin_stream(self, call: Call) -> None:
@@ -366,6 +362,11 @@ class Connection:
             self.send(PING)
         self._set_timer()
 
+    def quiesce(self) -> None:
+        """Begin nothing more: the daemon is about to end."""
+        self._quiet = True
+        self._throttle()
+
     def hang_up(self) -> None:
         """Close as soon as everything queued has been sent (CONNECT_CLOSE)."""
         self._closing = True
@@ -392,22 +393,8 @@ class Connection:
         self._sock.close()
         for event in self._waiting:
             if isinstance(event, Call):
-                _close_all(event.fds)
+                close_all(event.fds)
         self._waiting.clear()
         self._unsent.clear()
-        _close_all(self._link.close())
+        close_all(self._link.close())
         self._on_close(self)
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    fds = array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return fds.tolist()
-
-
-def _close_all(fds: list[int] | tuple[int, ...]) -> None:
-    for fd in fds:
-        with contextlib.suppress(OSError):
-            os.close(fd)

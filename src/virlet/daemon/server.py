@@ -171,6 +171,8 @@ class Server:
             listener.close()
         self._listeners = []
         self.compat.close()
+        for connection in self.connections:
+            connection.quiesce()
         work = {task for connection in self.connections for task in connection.tasks}
         if work:
             _, late = await asyncio.wait(work, timeout=PATIENCE)
