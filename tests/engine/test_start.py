@@ -142,6 +142,8 @@ async def test_suspend_resume_reset_and_what_they_say(driver: QemuDriver, heard:
 async def test_a_transient_guest_is_gone_when_it_stops(driver: QemuDriver, xml: Xml) -> None:
     ref = await driver.create(xml(), 0, None)
     assert not driver.is_persistent(ref.uuid)
+    assert "/dev/pts/" in driver.xml(ref.uuid, 0)
+    assert "/dev/pts/" not in driver.xml(ref.uuid, 2)
     with pytest.raises(OperationInvalid, match="already active"):
         await driver.create(xml(), 0, None)
     await driver.destroy(ref.uuid, 0)

@@ -85,6 +85,7 @@ class Guest:
         "job",
         "live",
         "name",
+        "origin",
         "reason",
         "run",
         "state",
@@ -100,6 +101,8 @@ class Guest:
         self.uuid: UUID = domain.uuid
         self.config: Domain | None = domain if persistent else None
         """The definition; None for a transient guest."""
+        self.origin = domain
+        """What it was made of: the inactive form of a transient guest."""
         self.live: Domain | None = None
         self.id = -1
         self.state = DomainState.SHUTOFF
@@ -157,7 +160,7 @@ class Guest:
         key = (2 if inactive else 0) | (flags & XmlFlags.SECURE)
         text = self._texts.get(key)
         if text is None:
-            domain = (self.config or self.live) if inactive else self.live
+            domain = (self.config or self.origin) if inactive else self.live
             assert domain is not None
             text = print_xml(domain, inactive=inactive, secure=bool(flags & XmlFlags.SECURE))
             self._texts[key] = text

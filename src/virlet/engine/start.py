@@ -99,7 +99,12 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
     When it returns the guest runs, every forwarded port accepts, and the events are out.  Whatever it raises, no
     process, socket or file of the start is left.
     """
-    domain, plan = plan_start(guest.context, definition)
+    try:
+        domain, plan = plan_start(guest.context, definition)
+    except BadConfig:
+        # What is missing may have been installed since we looked.
+        await guest.context.ask_again()
+        domain, plan = plan_start(guest.context, definition)
     before = listeners()
     refuse(plan, before, lambda problem: _located(definition, [problem])[0])
     number = guest.context.next_id()

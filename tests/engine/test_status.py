@@ -1,0 +1,96 @@
+"""Status files: what is written comes back, and whatever else is read is a ValueError."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from virlet.engine.status import FORMAT, HelperRecord, Phase, Record, StatusDir, parse_record, print_record
+from virlet.enums import DomainState
+from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, OnLoss, Ready
+from virlet.proc.identity import ProcessIdentity
+
+PLAN = HelperPlan(
+    "passt",
+    ("/usr/bin/passt", "--fd", Dial(Path("/r/net0.net"))),
+    (Dial(Path("/r/net0.net")),),
+    Ready.PORTS_LISTEN,
+    OnLoss.RESTART,
+    stderr=LogFile(Path("/s/net0.log")),
+)
+RECORD = Record(
+    format=FORMAT,
+    phase=Phase.RUNNING,
+    uuid=UUID(int=7),
+    name="one/../two",
+    id=3,
+    persistent=True,
+    autodestroy=False,
+    state=DomainState.PAUSED,
+    reason=1,
+    xml="<domain/>",
+    monitor=Path("/r/monitor"),
+    log=Path("/s/qemu.log"),
+    qemu=ProcessIdentity(17, 4711, "boot"),
+    helpers=(HelperRecord("net0", "hostnet0", PLAN, ProcessIdentity(18, 4712, "boot"), 2),),
+    leaves=(Path("/r/monitor"),),
+)
+
+
+def test_a_record_survives_the_disk() -> None:
+    assert parse_record(print_record(RECORD)) == RECORD
+    assert parse_record(print_record(replace(RECORD, qemu=None, helpers=()))).qemu is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_record_is_a_value_error_or_another_record(data: st.DataObject) -> None:
+    whole = print_record(RECORD)
+    at = data.draw(st.integers(0, len(whole)))
+    length = data.draw(st.integers(0, 30))
+    damaged = whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + length :]
+    try:
+        assert isinstance(parse_record(damaged), Record)
+    except ValueError:
+        return
+
+
+@pytest.mark.parametrize("data", [b"", b"[" * 100_000, b"{}", b"null", b"3", b'{"$":"Record"}', b"\xff\xfe"])
+def test_what_is_no_record_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_record(data)
+
+
+def test_another_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="format"):
+        parse_record(json.dumps({**json.loads(print_record(RECORD)), "format": FORMAT + 1}).encode())
+
+
+def test_former_boots_are_forgotten_and_a_record_of_another_name_is_moved_aside(tmp_path: Path) -> None:
+    old = StatusDir(tmp_path, "m", "boot1")
+    old.prepare()
+    old.save(RECORD)
+    new = StatusDir(tmp_path, "m", "boot2")
+    new.prepare()
+    assert not old.path.exists()
+    new.save(RECORD)
+    assert list(new.load()) == [RECORD]
+    (new.path / f"{RECORD.uuid}.json").rename(new.path / f"{UUID(int=8)}.json")
+    assert list(new.load()) == []
+    assert "its name is not its UUID" in new.problems[0]
+    assert Listener(Path("/x")) == Listener(Path("/x"))
+
+
+def test_a_directory_that_vanished_is_made_again(tmp_path: Path) -> None:
+    status = StatusDir(tmp_path, "", "boot")
+    status.save(RECORD)
+    assert list(status.load()) == [RECORD]
+    status.remove(RECORD.uuid)
+    status.remove(RECORD.uuid)
+    assert list(status.load()) == []
