@@ -26,7 +26,8 @@ Xml = Callable[..., str]
 Open = Callable[..., Awaitable[QemuDriver]]
 Faking = Callable[..., Facts]
 
-NIC = """<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/><backend type='passt'/>
+NIC = """<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/>
+<backend type='passt' logFile='{log}'/>
 <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward></interface>"""
 
 
@@ -37,8 +38,8 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def nic() -> str:
-    return NIC.format(port=free_port())
+def nic(tmp_path: Path) -> str:
+    return NIC.format(port=free_port(), log=tmp_path / "passt.log")
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -261,6 +262,7 @@ async def test_both_witnesses_and_a_restart_are_told(
     os.kill(helper["pid"], signal.SIGKILL)
     await until(lambda: len(recorder.helpers) == 2)
     assert recorder.helpers == ["lost", "restarted"]
+    assert (await driver.logs(uuid, "net0", 0, 1000))[0].count(b"fake passt is ready") == 2
     (helper,) = driver.details(uuid)["helpers"]  # type: ignore[misc]
     assert (helper["condition"], helper["restarts"]) == ("running", 1)
     assert [port["state"] for port in driver.ports(uuid)] == ["running"]

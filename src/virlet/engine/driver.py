@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -242,7 +243,9 @@ class QemuDriver:
     async def owner_gone(self, owner: object) -> None:
         """Destroy what that connection started with AUTODESTROY."""
         orphans = [each for each in self._context.guests if each.run is not None and each.run.owner is owner]
-        await asyncio.gather(*(power.destroy(guest, 0) for guest in orphans))
+        for guest in orphans:
+            with suppress(OperationInvalid):  # It has ended by itself meanwhile.
+                await power.destroy(guest, 0)
 
     # Devices
 

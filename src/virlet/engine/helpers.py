@@ -88,6 +88,11 @@ async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
     return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr), plan.name)
 
 
+def _again(plan: HelperPlan) -> HelperPlan:
+    """*plan* for another process of it: what the last one said before its end stays in the log."""
+    return plan if plan.stderr is None else replace(plan, stderr=replace(plan.stderr, truncate=False))
+
+
 class Helper:
     """One helper of a running guest, supervised."""
 
@@ -204,7 +209,7 @@ class Helper:
             with FdTable() as fds:
                 self._announce, self.stream = True, Stream.DIALLED
                 fds.open(self.record.plan.fds)
-                self.own(await run_helper(self.record.plan, fds))
+                self.own(await run_helper(_again(self.record.plan), fds))
         except SystemFailure as error:
             self._failed(error)
             return
