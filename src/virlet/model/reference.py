@@ -14,8 +14,8 @@ __all__ = ["page"]
 _HEAD = """# Domain XML
 
 This page is made from the declarations in `virlet.model` by `python -m virlet.model.reference`; a test says so when it
-is out of date.  Elements and attributes that stand on no line here are kept, printed back and reported; with `--validate`
-they are errors.
+is out of date.  Elements and attributes that stand on no line here are kept, printed back and reported; with
+`--validate` they are errors.
 
 """
 

@@ -178,13 +178,14 @@ class _Load:
         """Convert the text of an element; an empty one says nothing."""
         word = node.text
         if node.children:
-            word += "".join([child.tail for child in node.children])
-        if made.form is Form.SIZE:
+            # Blanks around child elements are layout.
+            word = (word + "".join([child.tail for child in node.children])).strip()
+        if made.form is Form.SIZE and (made.required or not (not word or word.isspace())):
             try:
                 values[name] = kibibytes(word, node.attributes.get("unit"))
             except BadValue as wrong:
                 self.refuse(_bad(made, wrong, word.strip(), node, "", path))
-        elif word and not (made.path == "." and word.isspace()):
+        elif made.form is not Form.SIZE and word and not (made.path == "." and word.isspace()):
             self.scalar(name, made, word, node, "", path, values)
 
     def extra_attribute(self, node: Node, name: str, word: str, path: str, values: dict[str, Any], inner: str) -> None:
