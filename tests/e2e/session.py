@@ -44,8 +44,11 @@ class Session:
         for name in ("home", "run", "config", "state"):
             (base / name).mkdir(mode=0o700)
         self.process: subprocess.Popen[bytes] | None = None
-        # passt cuts itself off: neither its environment nor its owner can be read, so ours are those that came later.
-        self._other_passts = passts()
+        self.consoles: list[int] = []
+        self._wrapped = False
+        # QEMU and passt carry nothing of ours in environment or words (passt's cannot even be read), so ours are those
+        # below us that came later.
+        self._others = guests_and_helpers().keys()
         self.socket = base / "run" / "virlet" / "virletd.sock"
         self.uri = f"qemu+unix:///session?socket={self.socket}"
 
@@ -53,6 +56,7 @@ class Session:
 
     def start_daemon(self, *wrapper: str) -> subprocess.Popen[bytes]:
         """Run virletd, under *wrapper* (strace …) if given, and return once it says that it is ready."""
+        self._wrapped = bool(wrapper)
         reading, writing = os.pipe()
         with open(self.base / "virletd.out", "ab") as log:
             self.process = subprocess.Popen(
@@ -66,7 +70,7 @@ class Session:
             )
         os.close(writing)
         with open(reading, "rb") as ready:
-            ready.read()
+            ready.readline()  # Not to the end: a wrapper keeps its copy of the descriptor open.
         if self.process.poll() is not None:
             raise AssertionError(f"virletd ended: {(self.base / 'virletd.out').read_text()}")
         return self.process
@@ -75,8 +79,10 @@ class Session:
         """End the daemon by *how*; guests run on."""
         if self.process is None:
             return
+        # strace holds signals back, so what it runs is told instead.
+        below = [pid for pid, words in self.processes().items() if "virletd" in words and pid != self.process.pid]
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(how)
+            os.kill(below[0] if below and self._wrapped else self.process.pid, how)
         self.process.wait(20)
         self.process = None
 
@@ -117,7 +123,7 @@ class Session:
     # --- what is there ------------------------------------------------------------------------------------------
 
     def processes(self) -> dict[int, str]:
-        """Every process of ours that has one of this session's directories in its environment or command line."""
+        """Every process of this session: known by its directories, QEMUs and helpers by when they were born."""
         mark = str(self.base).encode()
         found: dict[int, str] = {}
         for entry in Path("/proc").iterdir():
@@ -127,7 +133,7 @@ class Session:
                 words = (entry / "cmdline").read_bytes()
                 if mark in words or mark in (entry / "environ").read_bytes():
                     found[int(entry.name)] = words.replace(b"\0", b" ").decode(errors="replace").strip()
-        return found | dict.fromkeys(passts() - self._other_passts, "passt")
+        return found | {pid: name for pid, name in guests_and_helpers().items() if pid not in self._others}
 
     def helpers(self, name: str) -> list[int]:
         """Pids of this session's processes whose program is called *name*."""
@@ -146,6 +152,8 @@ class Session:
 
     def close(self) -> None:
         """End what is left of this session, whatever the test did."""
+        for console in self.consoles:
+            os.close(console)
         self.stop_daemon()
         for pid in self.processes():
             if comm(pid).startswith(("qemu", "passt", "virlet", "python")):
@@ -161,7 +169,8 @@ class EventLog:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            ["virsh", "-c", session.uri, "event", *(options or ("--all", "--loop"))],
+            # Into a pipe virsh would keep its lines until it ends.
+            ["stdbuf", "-oL", "virsh", "-c", session.uri, "event", *(options or ("--all", "--loop"))],
             env=session.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -171,6 +180,20 @@ class EventLog:
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        self._until_registered(session)
+
+    def _until_registered(self, session: Session) -> None:
+        """virsh does not say when it listens: define and undefine a domain until it has said so."""
+        path = session.base / "poke.xml"
+        path.write_text("<domain type='qemu'><name>poke</name><memory>1024</memory><os><type>hvm</type></os></domain>")
+        deadline = time.monotonic() + 20
+        while not any("Defined" in line for line in self.lines):
+            assert time.monotonic() < deadline, "virsh event says nothing"
+            session.virsh("define", str(path))
+            session.virsh("undefine", "poke")
+        with self._news:
+            self._news.wait_for(lambda: "Undefined" in self.lines[-1] and len(self.lines) % 2 == 0, 5)
+            self.lines.clear()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -204,16 +227,24 @@ class EventLog:
 
 def console_of(one: Session, name: str) -> Console:
     """The control channel of a running guest, over the pty of its serial line."""
-    return Console(os.open(one.virsh("ttyconsole", name), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    one.consoles.append(os.open(one.virsh("ttyconsole", name), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    return Console(one.consoles[-1])
 
 
-def passts() -> set[int]:
-    """Every running passt of this machine."""
-    return {
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and comm(int(entry.name)).startswith("passt") and alive(int(entry.name))
-    }
+def guests_and_helpers() -> dict[int, str]:
+    """Every running QEMU and passt below this process, orphans of ours included (tests run under a subreaper)."""
+    below, queue = set(), [os.getpid()]
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    while queue:
+        for pid in children.get(queue.pop(), ()):
+            below.add(pid)
+            queue.append(pid)
+    return {pid: comm(pid) for pid in below if comm(pid).startswith(("qemu-system", "passt")) and alive(pid)}
 
 
 def comm(pid: int) -> str:

@@ -12,7 +12,11 @@ import pytest
 from domains import Ports, domain, free_ports, passt_nic
 from session import Session, alive, console_of, gone, session
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("leaks_allowed"),  # The guest outlives the tests that share it; the last one looks.
+]
 
 BACK_AGAIN = 5.0
 """Seconds within which traffic must be back; the figure itself is the benchmark's."""
@@ -34,9 +38,13 @@ class Running:
 
 
 def answer(port: int, timeout: float = 10, host: str = "127.0.0.1") -> str:
-    """What a TCP service says first."""
+    """What a TCP service answers to a line.
+
+    The client speaks first: passt of 2023-03 leaves the guest's SYN,ACK unanswered until it has data to send.
+    """
     with socket.create_connection((host, port), timeout) as stream:
         stream.settimeout(timeout)
+        stream.sendall(b"\n")
         return stream.makefile().readline().strip()
 
 
@@ -63,7 +71,7 @@ def test_the_guest_is_offered_the_address_that_the_xml_asks_for(running: Running
 
 
 def test_every_forwarded_port_reaches_its_guest_port_and_no_other_one_listens(running: Running) -> None:
-    assert "22" in running.banner() or running.banner()
+    assert running.banner() == "SSH-2.0-virlet-guest"
     for host, guest in running.ports.forwarded.items():
         if guest != 22 and guest % 7 == 0:
             assert str(guest) in answer(host)
@@ -150,10 +158,9 @@ def test_a_reset_guest_boots_again_and_gets_its_address_again(running: Running) 
 
 def test_a_reboot_goes_through_the_guest(running: Running) -> None:
     with running.session.events() as events:
-        time_line = "reboot"
         running.session.virsh("reboot", "demo")
-        running.console.ready(90)
-        events.wait_for(time_line)
+        events.wait_for("reboot", timeout=60)
+    running.console.ready(90)
     assert running.banner()
 
 
@@ -161,7 +168,7 @@ def test_destroy_leaves_no_process_no_socket_and_no_file(running: Running) -> No
     one = running.session
     before = one.processes()
     one.virsh("destroy", "demo")
-    guests = [pid for pid, words in before.items() if "qemu" in words or words == "passt"]
+    guests = [pid for pid, words in before.items() if words.startswith(("qemu", "passt"))]
     assert len(guests) >= 2
     assert gone(guests)
     assert one.runtime_files() == []
