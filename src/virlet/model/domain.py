@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Final, TypeAlias
 
 from virlet.enums import ErrorCode, ErrorDomain
@@ -92,6 +93,9 @@ _DEVICES: Final[dict[str, type[Device]]] = {
     "watchdog": Watchdog,
 }
 _RANDOM: Final = RandomFresh()
+_MOST_PROBLEMS: Final = 20
+"""Enough to mend a file; a hostile one must not make an error of megabytes."""
+_LONGEST: Final = 400
 
 
 def parse_domain(
@@ -176,9 +180,16 @@ def _below(problems: Iterable[Problem]) -> Iterable[Problem]:
 
 
 def _raise(problems: Iterable[Problem], source: Source) -> None:
-    found = [source.locate(problem) for problem in problems]
+    found = [_short(source.locate(problem)) for problem in islice(problems, _MOST_PROBLEMS)]
     if found:
         raise BadConfig(found)
+
+
+def _short(problem: Problem) -> Problem:
+    """A problem whose message quotes no megabytes."""
+    if len(problem.message) <= _LONGEST:
+        return problem
+    return replace(problem, message=problem.message[:_LONGEST] + "…")
 
 
 def _refuse_unknown(source: Source) -> None:
