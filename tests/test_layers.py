@@ -34,7 +34,7 @@ PURE = {"errors", "enums", "xml", "wire", "model", "plan", "net"}
 """Packages that make no effects: they import none of what makes them."""
 EFFECTS = {"asyncio", "subprocess", "socket", "selectors", "threading", "multiprocessing"}
 ONLY = {
-    "client": {"client", "wire", "errors", "enums"},
+    "client": {"client", "wire", "errors", "enums", "paths"},
     "cli": {"cli", "client", "errors", "enums", "paths"},
 }
 """Packages that may import fewer of ours than their layer allows."""
