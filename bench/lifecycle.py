@@ -101,6 +101,7 @@ class Raw:
         qemu.wait(20)
         passt.wait(20)
         self.destroys.append((time.perf_counter() - begin) * 1e3)
+        self._lines.close()
         monitor_stream.close()
         return took
 
@@ -143,24 +144,19 @@ class Raw:
     def _negotiate(self, path: Path) -> socket.socket:
         stream = socket.socket(socket.AF_UNIX)
         stream.connect(str(path))
-        self._read_line(stream)
+        self._lines = stream.makefile("rb")
+        self._lines.readline()
         self._execute(stream, "qmp_capabilities")
         return stream
 
-    @staticmethod
-    def _read_line(stream: socket.socket) -> dict[str, object]:
-        data = b""
-        while not data.endswith(b"\n"):
-            piece = stream.recv(65536)
-            if not piece:
-                raise SystemExit("QEMU went away in the raw run")
-            data += piece
-        return json.loads(data.splitlines()[0])
-
     def _execute(self, stream: socket.socket, command: str) -> None:
         stream.sendall(json.dumps({"execute": command}).encode() + b"\n")
-        while "return" not in self._read_line(stream):
-            pass
+        while True:
+            line = self._lines.readline()
+            if not line:
+                raise SystemExit("QEMU went away in the raw run")
+            if "return" in json.loads(line):
+                return
 
     def _wait_for_ports(self) -> None:
         for port in self.ports:
