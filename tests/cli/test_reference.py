@@ -58,5 +58,6 @@ def test_names_are_completed_from_a_running_server_and_nothing_is_started(virlet
     "path", sorted(PAGE.parent.glob("*.md")) + [PAGE.parents[1] / "README.md"], ids=lambda p: p.name
 )
 def test_every_command_that_a_page_names_exists(path: Path) -> None:
-    words = set(re.findall(r"(?:`|\$\(|    |\| )virlet ([a-z]+)", path.read_text()))
+    # After a bar only in a pipe: a table's cell may well begin with "virlet cannot".
+    words = set(re.findall(r"(?m)(?:`|\$\(|    |^[^|].*\| )virlet ([a-z]+)", path.read_text()))
     assert words <= set(CATALOG), words - set(CATALOG)
