@@ -1,4 +1,4 @@
-"""What every test gets: proof that it left no process and no descriptor behind."""
+"""What every test gets: proof that it left no process and no descriptor behind.  And what a skip may be, and soaking."""
 
 from __future__ import annotations
 
@@ -24,6 +24,29 @@ def pytest_configure() -> None:
     # A shared, slow machine says nothing about a property; and the tree may be another user's.
     settings.register_profile("virlet", database=None, deadline=None)
     settings.load_profile("virlet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under script/soak every property is tried VIRLET_SOAK times as often as its test says."""
+    factor = int(os.environ.get("VIRLET_SOAK", "1"))
+    for item in items:
+        test = getattr(item, "obj", None)
+        # hypothesis documents no way to change the settings that a test was given; this is where it keeps them.
+        given = getattr(test, "_hypothesis_internal_use_settings", None)
+        if factor > 1 and isinstance(given, settings):
+            test = getattr(test, "__func__", test)
+            test._hypothesis_internal_use_settings = settings(given, max_examples=given.max_examples * factor)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In CI a skip is a failure: it would hide a missing program.  What another machine shows says "elsewhere: …"."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.removeprefix("Skipped: ").startswith("elsewhere: "):
+            report.outcome, report.longrepr = "failed", f"nothing may be skipped in CI: {reason}"
+    return report
 
 
 def open_descriptors() -> dict[int, str]:

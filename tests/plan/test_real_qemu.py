@@ -33,7 +33,7 @@ def _here(facts: Facts) -> str | None:
     version = re.search(r"version (\d+)\.(\d+)", said)
     known = next(iter(facts.qemu.values())).version
     if version is None or tuple(map(int, version.groups())) != known[:2]:
-        return f"facts of {known}, QEMU here says {said.splitlines()[0]}"
+        return f"elsewhere: facts of {known}, QEMU here says {said.splitlines()[0]}"
     return None
 
 

@@ -84,7 +84,7 @@ def test_a_low_port_says_what_root_could_change() -> None:
         pytest.skip("root may bind it")
     start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if start == 0:
-        pytest.skip("everybody may bind it")
+        pytest.skip("elsewhere: on this host everybody may bind every port")
     (problem,) = conflicts([forward(start - 1)], listeners())
     assert "too low for an ordinary user" in problem.message
     assert f"ip_unprivileged_port_start={start - 1}" in (problem.hint or "")

@@ -37,7 +37,7 @@ def test_a_socket_that_only_is_bound_or_connected_does_not_listen() -> None:
         assert not listeners().on("tcp", client.getsockname()[1])
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+@pytest.mark.skipif(not socket.has_ipv6, reason="elsewhere: this Python has no IPv6")
 def test_ipv6_is_found_too() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         found = find(listeners().on("tcp", server.getsockname()[1]), server)
