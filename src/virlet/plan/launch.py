@@ -9,6 +9,7 @@ from pathlib import Path
 from virlet.errors import BadConfig
 from virlet.model.domain import Domain
 from virlet.model.graphics import GraphicsType
+from virlet.model.interface import Interface
 from virlet.net.base import Env
 from virlet.net.choose import Registry, choose
 from virlet.plan.base import (
@@ -31,11 +32,11 @@ from virlet.plan.computer import clock, front, kernel, power
 from virlet.plan.controllers import controllers
 from virlet.plan.disks import disks
 from virlet.plan.displays import audio, displays, videos, vnc_autoport
-from virlet.plan.facts import Facts
+from virlet.plan.facts import Facts, QemuFacts
 from virlet.plan.peripherals import balloon, inputs, panics, rngs, watchdogs
 from virlet.plan.words import Piece, Scene, join
 
-__all__ = ["plan_launch", "plan_nets"]
+__all__ = ["plan_launch", "plan_net", "plan_nets", "scene_of"]
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -49,7 +50,7 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
     qemu = emulator_of(domain, facts)
     if problems or qemu is None:
         raise BadConfig(problems)
-    scene = Scene(domain, facts, qemu, dirs, bus_ids(domain), boot_order(domain))
+    scene = scene_of(domain, facts, qemu, dirs)
     nets = plan_nets(scene, registry)
     monitor = Listener(dirs.runtime / "monitor.sock")
     whole = join(_pieces(scene, nets, monitor))
@@ -74,25 +75,33 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
     )
 
 
+def scene_of(domain: Domain, facts: Facts, qemu: QemuFacts, dirs: GuestDirs) -> Scene:
+    """What every piece of the plan for *domain* may look at."""
+    return Scene(domain, facts, qemu, dirs, bus_ids(domain), boot_order(domain))
+
+
 def plan_nets(scene: Scene, registry: Registry) -> tuple[NetPlan, ...]:
     """One plan for each interface, by the best backend that can carry it."""
-    plans = []
-    for number, nic in enumerate(scene.domain.devices.interfaces, 1):
-        env = Env(
-            facts=scene.facts,
-            qemu=scene.qemu,
-            runtime=scene.dirs.runtime,
-            logs=scene.dirs.logs,
-            path=f"devices/interface[{number}]",
-            shared_memory=scene.domain.shares_memory,
-            bus_ids=scene.bus_ids,
-            boot_index=scene.boot.get(nic.alias or ""),
-        )
-        choice = choose(nic, env, registry)
-        if choice.backend is None:
-            raise BadConfig(choice.problems)
-        plans.append(replace(choice.backend.plan(nic, env), why=choice.why))
-    return tuple(plans)
+    nics = enumerate(scene.domain.devices.interfaces, 1)
+    return tuple(plan_net(scene, number, nic, registry) for number, nic in nics)
+
+
+def plan_net(scene: Scene, number: int, nic: Interface, registry: Registry) -> NetPlan:
+    """The plan for *nic*, the interface with that 1-based *number*; raises BadConfig when nobody can carry it."""
+    env = Env(
+        facts=scene.facts,
+        qemu=scene.qemu,
+        runtime=scene.dirs.runtime,
+        logs=scene.dirs.logs,
+        path=f"devices/interface[{number}]",
+        shared_memory=scene.domain.shares_memory,
+        bus_ids=scene.bus_ids,
+        boot_index=scene.boot.get(nic.alias or ""),
+    )
+    choice = choose(nic, env, registry)
+    if choice.backend is None:
+        raise BadConfig(choice.problems)
+    return replace(choice.backend.plan(nic, env), why=choice.why)
 
 
 def _pieces(scene: Scene, nets: Iterable[NetPlan], monitor: Listener) -> Iterator[Piece]:
