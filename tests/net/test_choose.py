@@ -56,8 +56,8 @@ def test_what_nobody_can_forward_names_both_reasons(nic_of: NicOf, env_of: EnvOf
     ]
 
 
-@pytest.mark.parametrize("kind", sorted(set(InterfaceType) - {InterfaceType.USER}))
-def test_every_other_type_is_refused_by_name_with_what_to_use_instead(kind: InterfaceType, env_of: EnvOf) -> None:
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_what_needs_root_is_refused_by_name_with_what_to_use_instead(kind: InterfaceType, env_of: EnvOf) -> None:
     choice = choose(Interface(type=kind), env_of(), BOTH)
     (problem,) = choice.problems
     assert problem.path == "devices/interface[1]/@type"

@@ -28,6 +28,8 @@ def _named(source: FdSource) -> str:
             return f"<log {path}>"
         case PairEnd(name=name, end=end):
             return f"<pair {name}.{end}>"
+        case _:
+            return f"<{type(source).__name__}>"
 
 
 def told(plan: LaunchPlan) -> dict[str, object]:

@@ -19,14 +19,27 @@ from uuid import UUID
 from virlet.engine.codec import decode, encode
 from virlet.engine.files import make_private, move_aside, write_atomic
 from virlet.enums import DomainState
-from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, PairEnd
+from virlet.plan.base import (
+    BridgeTap,
+    Dial,
+    HelperPlan,
+    Joined,
+    Listener,
+    LogFile,
+    OpenMacvtap,
+    OpenTap,
+    OpenVhost,
+    PairEnd,
+)
 from virlet.proc.identity import ProcessIdentity
 
-__all__ = ["FORMAT", "HelperRecord", "Phase", "Record", "StatusDir", "parse_record", "print_record"]
+__all__ = ["FORMAT", "Attaching", "HelperRecord", "Phase", "Record", "StatusDir", "parse_record", "print_record"]
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_CLASSES = (Dial, Listener, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
+"""What may stand inside the free JSON of a helper's plan."""
 LIMIT = 32 * 1024 * 1024
 """Bytes of a status file that we read at most."""
 
@@ -55,6 +68,18 @@ class HelperRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Attaching:
+    """An interface on its way into a running guest: undone by the next daemon, or finished if QEMU has the device."""
+
+    alias: str
+    netdev: str
+    """QEMU's id of its backend."""
+    xml: str
+    """The live ``<interface>``, address and alias included."""
+    helper: HelperRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One guest, as the status file has it."""
 
@@ -76,6 +101,8 @@ class Record:
     leaves: tuple[Path, ...] = ()
     directories: tuple[Path, ...] = ()
     tainted: tuple[str, ...] = ()
+    attaching: tuple[Attaching, ...] = ()
+    """One at most, since a guest has one job at a time."""
     cause: str = ""
     """While STOPPING: why, the name of a :class:`virlet.model.lifecycle.Action`."""
 
@@ -91,7 +118,7 @@ def parse_record(data: bytes) -> Record:
         found = json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    record = decode(Record, found, Dial, Listener, PairEnd, LogFile)
+    record = decode(Record, found, *_CLASSES)
     if record.format != FORMAT:
         raise ValueError(f"format {record.format} is not ours ({FORMAT})")
     return record

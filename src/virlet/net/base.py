@@ -31,6 +31,8 @@ class Env:
     shared_memory: bool = False
     bus_ids: Mapping[int, str] = field(default_factory=dict)
     """PCI bus number → what QEMU calls that bus: ``{0: "pcie.0", 1: "pci.1"}``."""
+    kvm: bool = False
+    """The domain runs under KVM."""
     boot_index: int | None = None
     """Place in the boot order when ``<os><boot>`` gives it; the interface's own ``<boot>`` excludes that."""
 

@@ -18,25 +18,20 @@ _PREFERENCE = ("passt", "slirp")
 """Measured from guest to host and back, Gbit/s: passt 2.7 and 4.5, built-in slirp 0.5 and 1.3 (docs/network.md)."""
 
 _USER = "use <interface type='user'>: passt reaches what this host reaches"
-_BRIDGE = "use <interface type='user'> with <portForward>, which needs no bridge"
+_NETWORK = (
+    "use <interface type='user'> with <portForward>, which needs no bridge; or have root make the bridge and use"
+    " <interface type='bridge'>"
+)
+_DIRECT = (
+    "have root make the device (ip link add link DEV name NAME type macvtap) and use <interface type='ethernet'> with"
+    " <target dev='NAME' managed='no'/>; or use <interface type='user'>"
+)
 
 REFUSED: dict[InterfaceType, tuple[str, str]] = {
-    InterfaceType.ETHERNET: ("a tap or macvtap device made by root is not supported yet", _USER),
-    InterfaceType.VHOSTUSER: (
-        "vhost-user back ends are not supported yet",
-        "use type='user' with <backend type='passt'/>",
-    ),
-    InterfaceType.SERVER: ("socket networks are not supported yet", _USER),
-    InterfaceType.CLIENT: ("socket networks are not supported yet", _USER),
-    InterfaceType.MCAST: ("socket networks are not supported yet", _USER),
-    InterfaceType.UDP: ("socket networks are not supported yet", _USER),
-    InterfaceType.NETWORK: ("virtual networks are made by root's network driver", _BRIDGE),
-    InterfaceType.BRIDGE: ("joining a bridge needs root or its setuid helper", _BRIDGE),
-    InterfaceType.INTERNAL: ("internal networks are not supported by QEMU", _USER),
-    InterfaceType.DIRECT: ("making a macvtap device needs root", _USER),
+    InterfaceType.NETWORK: ("virtual networks are made by root's network driver", _NETWORK),
+    InterfaceType.DIRECT: ("making a macvtap device needs root", _DIRECT),
     InterfaceType.HOSTDEV: ("giving a PCI device to a guest needs root", _USER),
     InterfaceType.VDPA: ("vDPA devices are opened by root", _USER),
-    InterfaceType.NULL: ("network device type 'null' is not supported by this hypervisor", "leave the interface out"),
     InterfaceType.VDS: ("network device type 'vds' is not supported by this hypervisor", _USER),
 }
 """Interface types that nobody carries here: the reason and what to use without root."""

@@ -15,8 +15,11 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from virlet.errors import Problem
+
 __all__ = [
     "Access",
+    "BridgeTap",
     "Dial",
     "FdSource",
     "FileNeed",
@@ -32,9 +35,13 @@ __all__ = [
     "Need",
     "NetPlan",
     "OnLoss",
+    "OpenMacvtap",
+    "OpenTap",
+    "OpenVhost",
     "PairEnd",
     "QmpCommand",
     "Ready",
+    "SocketChardev",
     "Word",
     "render",
     "render_json",
@@ -78,10 +85,71 @@ class LogFile:
     truncate: bool = False
 
 
-FdSource: TypeAlias = Listener | Dial | PairEnd | LogFile
+@dataclass(frozen=True, slots=True)
+class OpenTap:
+    """One queue of a tap device.  The same *alias* is the same device, whatever the kernel calls it."""
+
+    alias: str
+    """The interface's."""
+    name: str
+    """The device's, or a template such as ``vnet%d`` for one that is to be made."""
+    queue: int = 0
+    vnet_hdr: bool = False
+    multi_queue: bool = False
+    create: bool = False
+    """It is made, and gone when nobody has it open any more; otherwise it must be there and stays as it is."""
+    mac: str | None = None
+    """Address of a device that is made."""
+    mtu: int | None = None
+    """MTU of a device that is made."""
+    path: str = "/dev/net/tun"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMacvtap:
+    """One queue of a macvtap device, by its node ``/dev/tapN``.
+
+    N is the link's number in its network namespace, but ``/dev`` belongs to the whole host: what the node leads to is
+    compared after it was opened.
+    """
+
+    name: str
+    node: str
+    mac: str
+    device: str
+    """Major and minor number of the node as the kernel gives them for this link, ``246:1``; empty where unknown."""
+    queue: int = 0
+    vnet_hdr: bool = False
+    multi_queue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVhost:
+    """The kernel's worker for one queue of a virtio card (``/dev/vhost-net``)."""
+
+    alias: str
+    queue: int = 0
+    path: str = "/dev/vhost-net"
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeTap:
+    """A tap device on a bridge, made by the setuid program at *helper*, which hands us the descriptor and ends."""
+
+    alias: str
+    bridge: str
+    helper: str
+    vnet_hdr: bool = False
+
+
+FdSource: TypeAlias = Listener | Dial | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap
 """Anything a child can be handed as an open descriptor."""
 
-JsonValue: TypeAlias = "str | int | float | bool | FdSource | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"
+_SOURCES = (Listener, Dial, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap)
+
+JsonValue: TypeAlias = (
+    "str | int | float | bool | FdSource | Joined | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"
+)
 """JSON in which a descriptor may stand; it becomes the decimal number as a string, as QEMU's schema wants it."""
 
 
@@ -94,7 +162,7 @@ class Json:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A word made of pieces, one of which is a descriptor: ``socket,id=monitor,fd=`` + 7."""
+    """A word made of pieces, some of which are descriptors: ``socket,id=monitor,fd=`` + 7, or ``19:20``."""
 
     parts: tuple[str | FdSource, ...]
 
@@ -204,6 +272,45 @@ class QmpCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketChardev:
+    """A UNIX stream socket of QEMU's behind a netdev (vhost-user)."""
+
+    id: str
+    path: Path
+    server: bool = False
+    """QEMU binds the path and waits for the peer, else it dials."""
+    reconnect_ms: int | None = None
+    """A client dials again after so many milliseconds."""
+    in_seconds: bool = False
+    """This QEMU knows ``reconnect`` in seconds only (before 9.2)."""
+
+    @property
+    def word(self) -> str:
+        """For ``-chardev``."""
+        word = f"socket,id={self.id},path={str(self.path).replace(',', ',,')}"
+        again = self._reconnect
+        return word + (",server=on" if self.server else "") + (f",{again[0]}={again[1]}" if again else "")
+
+    @property
+    def backend(self) -> Mapping[str, JsonValue]:
+        """For ``chardev-add``; it does not wait for the peer."""
+        data: dict[str, JsonValue] = {"addr": {"type": "unix", "data": {"path": str(self.path)}}, "server": self.server}
+        if self.server:
+            data["wait"] = False
+        if self._reconnect:
+            data[self._reconnect[0]] = self._reconnect[1]
+        return {"type": "socket", "data": data}
+
+    @property
+    def _reconnect(self) -> tuple[str, int] | None:
+        if self.reconnect_ms is None:
+            return None
+        if self.in_seconds:
+            return ("reconnect", max(1, self.reconnect_ms // 1000))
+        return ("reconnect-ms", self.reconnect_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class NetPlan:
     """One network interface: what QEMU and its helper are told."""
 
@@ -223,6 +330,14 @@ class NetPlan:
     link_up: bool = True
     why: tuple[str, ...] = ()
     """Why this backend: one sentence each, for ``explain``."""
+    chardev: SocketChardev | None = None
+    """What the netdev speaks through; made before it and removed after it."""
+    files: tuple[FileNeed, ...] = ()
+    """Files of the user's that this interface needs."""
+    refusals: tuple[Problem, ...] = ()
+    """What is known to fail at start, although a plan can be shown; the engine refuses it before anything is done."""
+    waits_for: str = ""
+    """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +400,9 @@ def render_json(value: JsonValue, number: Number) -> object:
         return {key: render_json(item, number) for key, item in value.items()}
     if isinstance(value, tuple):
         return [render_json(item, number) for item in value]
-    if isinstance(value, Listener | Dial | PairEnd | LogFile):
+    if isinstance(value, Joined):
+        return _word(value, number)
+    if isinstance(value, _SOURCES):
         return str(number(value))
     return value
 

@@ -150,7 +150,8 @@ def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registr
     for number, nic in enumerate(domain.devices.interfaces, 1):
         path = f"devices/interface[{number}]"
         yield from refuse_at_start(nic, path)
-        env = Env(facts, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses)
+        kvm = domain.type is DomainType.KVM
+        env = Env(facts, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
         yield from choose(nic, env, registry).problems
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "CpuModel",
     "Facts",
     "HostFacts",
+    "Link",
     "MachineType",
     "PasstFacts",
     "QemuFacts",
@@ -220,8 +221,43 @@ class HostFacts:
     """One of our groups is inside ``net.ipv4.ping_group_range``, so guests on passt can ping."""
     vhost_net: bool = False
     """``/dev/vhost-net`` can be opened."""
+    groups: frozenset[int] = frozenset()
+    """Every group that we are in."""
+    bridge_helper: str = ""
+    """Path of qemu-bridge-helper; empty where there is none."""
+    bridge_helper_may: Support = Support(False, "not looked at")
+    """It has the right to make tap devices."""
     nameservers: tuple[str, ...] = ()
     """Addresses of the host's resolvers, in order (``/etc/resolv.conf``); empty where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link of this network namespace that an interface names, as the kernel describes it (rtnetlink(7))."""
+
+    name: str
+    index: int
+    """Its number in this namespace; other namespaces use the same numbers for links of theirs."""
+    kind: str
+    """``tun``, ``macvtap``, ``bridge``, ``veth``, …; empty for hardware and loopback."""
+    mac: str
+    up: bool
+    """``IFF_UP``: an administrator has set it up."""
+    mtu: int
+    tap: bool = False
+    """A tun device that carries Ethernet frames."""
+    owner: int | None = None
+    """The uid that may open a tap; everybody where neither owner nor group is set."""
+    group: int | None = None
+    multi_queue: bool | None = None
+    """``None`` where the kernel does not say."""
+    vnet_hdr: bool = False
+    node: str = ""
+    """macvtap: the device's file, ``/dev/tap7``."""
+    node_errno: int = 0
+    """macvtap: why that cannot be opened for reading and writing."""
+    device: str = ""
+    """macvtap: major and minor number that the node must have, ``246:1``; empty where sysfs does not show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +269,8 @@ class Facts:
     """By emulator path."""
     passt: PasstFacts | None = None
     """``None`` where passt is not installed."""
+    links: Mapping[str, Link] = field(default_factory=dict)
+    """The links that the domain in question names, by name; one that is missing does not exist."""
 
     def emulator(self, arch: str) -> QemuFacts | None:
         """The first QEMU found for that architecture."""

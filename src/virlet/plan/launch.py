@@ -8,6 +8,7 @@ from pathlib import Path
 
 from virlet.errors import BadConfig
 from virlet.model.domain import Domain
+from virlet.model.elements import DomainType
 from virlet.model.graphics import GraphicsType
 from virlet.model.interface import Interface
 from virlet.net.base import Env
@@ -96,6 +97,7 @@ def plan_net(scene: Scene, number: int, nic: Interface, registry: Registry) -> N
         path=f"devices/interface[{number}]",
         shared_memory=scene.domain.shares_memory,
         bus_ids=scene.bus_ids,
+        kvm=scene.domain.type is DomainType.KVM,
         boot_index=scene.boot.get(nic.alias or ""),
     )
     choice = choose(nic, env, registry)
@@ -115,7 +117,8 @@ def _pieces(scene: Scene, nets: Iterable[NetPlan], monitor: Listener) -> Iterato
     yield controllers(scene)
     yield from disks(scene)
     for net in nets:
-        yield Piece(("-netdev", Json(net.netdev), "-device", Json(net.device)))
+        chardev = () if net.chardev is None else ("-chardev", net.chardev.word)
+        yield Piece((*chardev, "-netdev", Json(net.netdev), "-device", Json(net.device)), files=net.files)
     yield from character_devices(scene)
     yield from inputs(scene)
     yield audio(scene)
@@ -150,6 +153,8 @@ def _monitor(scene: Scene, monitor: Listener) -> Piece:
 def _sockets(nets: Iterable[NetPlan]) -> Iterator[Path]:
     for net in nets:
         yield from (source.path for source in net.fds if isinstance(source, Listener))
+        if net.chardev is not None and net.chardev.server:
+            yield net.chardev.path
         if net.helper is not None:
             yield from net.helper.leaves
 

@@ -9,7 +9,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from virlet.plan.base import Dial, FdSource, HelperPlan, LaunchPlan, Listener, LogFile, PairEnd, Word, render
+from virlet.plan.base import (
+    BridgeTap,
+    Dial,
+    FdSource,
+    HelperPlan,
+    LaunchPlan,
+    Listener,
+    LogFile,
+    OpenMacvtap,
+    OpenTap,
+    OpenVhost,
+    PairEnd,
+    Word,
+    render,
+)
 
 __all__ = ["native"]
 
@@ -72,3 +86,11 @@ def _opened(source: FdSource) -> str:
             return f"end {end} of the {kind} socket pair '{name}'"
         case LogFile(path=path, truncate=truncate):
             return f"{path}, opened for {'writing' if truncate else 'appending'}"
+        case OpenTap(name=name, queue=queue, path=path):
+            return f"queue {queue} of tap device {name}, by {path}"
+        case OpenMacvtap(name=name, node=node, queue=queue):
+            return f"queue {queue} of macvtap device {name}, by {node}"
+        case OpenVhost(path=path):
+            return f"{path}, opened for reading and writing"
+        case BridgeTap(bridge=bridge, helper=program, vnet_hdr=vnet):
+            return f"sent by: {program}{' --use-vnet' if vnet else ''} --br={bridge} --fd=…"
