@@ -1,29 +1,43 @@
 #!/usr/bin/env python3
 """Start and destroy of a passt guest: virletd, libvirtd and a raw run by hand, in one run, interleaved.
 
-    VIRLET_BIN=…/bin bench/lifecycle.py --kernel VMLINUZ [--samples 20]
+    VIRLET_BIN=…/bin bench/lifecycle.py --kernel VMLINUZ [--samples 20] [--check]
 
 *Raw* is the command line that virletd ran, taken from /proc, with the sockets bound by hand: sockets, passt and QEMU
-side by side, every forwarded TCP port accepting, QMP negotiated, ``cont``.  Run it as an ordinary user with the
+side by side, every forwarded TCP port accepting, QMP negotiated, ``cont``.  A start by a daemon is timed from call to
+return, and then every forwarded TCP port has to accept.  Run it as an ordinary user with the
 interpreter that has libvirt-python.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common import home, interleave, libvirt_module, libvirtd, table, timed, virletd
+from common import (
+    Verdict,
+    arguments,
+    home,
+    interleave,
+    judged,
+    libvirt_module,
+    libvirtd,
+    median,
+    name_of,
+    table,
+    timed,
+    virletd,
+)
 
 libvirt = libvirt_module()
 
@@ -54,13 +68,16 @@ def nic(base: int, count: int) -> str:
 class Guest:
     """One defined domain of one daemon."""
 
-    def __init__(self, uri: str, xml: str) -> None:
+    def __init__(self, uri: str, xml: str, ports: Sequence[int] = ()) -> None:
         self.connection = libvirt.open(uri)
         self.domain = self.connection.defineXML(xml)
+        self.ports = ports
         self.destroys: list[float] = []
 
     def start(self) -> float:
         took = timed(self.domain.create)
+        for port in self.ports:
+            socket.create_connection(("127.0.0.1", port)).close()
         self.destroys.append(timed(self.domain.destroy))
         return took
 
@@ -78,7 +95,7 @@ def processes_of(user: int, word: str) -> Iterator[tuple[int, list[str]]]:
 class Raw:
     """The same two processes, started by hand."""
 
-    def __init__(self, qemu: list[str], passt: list[str], ports: list[int]) -> None:
+    def __init__(self, qemu: list[str], passt: list[str], ports: Sequence[int]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="raw"))
         self.qemu, self.passt, self.ports = qemu, passt, ports
         self.destroys: list[float] = []
@@ -113,16 +130,16 @@ class Raw:
         listener.listen(1)
         return listener
 
-    @staticmethod
-    def _spawn(argv: list[str], handed: list[socket.socket]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            argv,
-            pass_fds=[each.fileno() for each in handed],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def _spawn(self, argv: list[str], handed: list[socket.socket]) -> subprocess.Popen[bytes]:
+        with open(self.folder / "log", "ab") as log:
+            return subprocess.Popen(
+                argv,
+                pass_fds=[each.fileno() for each in handed],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _numbered(self, argv: list[str], monitor: int, net: int) -> list[str]:
         out = []
@@ -166,7 +183,7 @@ class Raw:
                     break
 
 
-def raw_of(guest: Guest, ports: list[int]) -> Raw:
+def raw_of(guest: Guest, ports: Sequence[int]) -> Raw:
     """Start *guest* once and read off what was run."""
     before = {pid for word in ("qemu-system", "passt") for pid, _ in processes_of(os.getuid(), word)}
     guest.domain.create()
@@ -180,32 +197,40 @@ def raw_of(guest: Guest, ports: list[int]) -> Raw:
     return Raw(new["qemu-system"], new["passt"], ports)
 
 
+def peer_of(uri: str, kernel: str, count: int) -> Guest:
+    """libvirt's guest: the same, or on built-in slirp where this libvirt knows no passt (before 9.2)."""
+    try:
+        ports = range(24100, 24101 + count)
+        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=nic(24100, count)), ports)
+    except libvirt.libvirtError as error:
+        print(f"this libvirt cannot do passt ({error}); its own start is measured with built-in slirp")
+        slirp = "<interface type='user'><model type='virtio'/></interface>"
+        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=slirp))
+
+
+def measure(kernel: str, samples: int, count: int) -> list[Verdict]:
+    with home() as ours, home() as theirs, virletd(ours) as (_, our_uri), libvirtd(theirs) as (_, their_uri):
+        ports = range(23100, 23101 + count)
+        guest = Guest(our_uri, XML.format(name="bench", kernel=kernel, nic=nic(23100, count)), ports)
+        raw, peer = raw_of(guest, ports), peer_of(their_uri, kernel, count)
+        name = name_of(peer.connection)
+        starts = interleave({"raw": raw.start, "virlet": guest.start, name: peer.start}, samples)
+    shutil.rmtree(raw.folder)
+    ends = {"raw (SIGTERM to exit)": raw.destroys, "virlet": guest.destroys, name: peer.destroys}
+    ends = {key: values[-samples:] for key, values in ends.items()}
+    table(f"start of a passt guest with {count + 1} forwarded TCP ports, call to return", starts, "ms", base="raw")
+    table("destroy", ends, "ms", base=name)
+    return [
+        Verdict("start, times raw", median(starts["virlet"]) / median(starts["raw"]), 1.4),
+        Verdict(f"destroy, times {name}", median(ends["virlet"]) / median(ends[name]), 0.1),
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernel", required=True)
-    parser.add_argument("--samples", type=int, default=20)
+    parser = arguments(__doc__)
     parser.add_argument("--ports", type=int, default=80, help="forwarded TCP ports beside one")
     options = parser.parse_args()
-    with home() as ours, home() as theirs, virletd(ours) as (_, our_uri), libvirtd(theirs) as (_, their_uri):
-        guest = Guest(our_uri, XML.format(name="bench", kernel=options.kernel, nic=nic(23100, options.ports)))
-        raw = raw_of(guest, list(range(23100, 23101 + options.ports)))
-        samples = {"raw": raw.start, "virlet": guest.start}
-        destroys = {"raw (SIGTERM to exit)": raw.destroys, "virlet": guest.destroys}
-        try:
-            peer = Guest(their_uri, XML.format(name="bench", kernel=options.kernel, nic=nic(24100, options.ports)))
-        except libvirt.libvirtError as error:
-            print(f"this libvirt cannot do passt ({error}); its own start is measured with built-in slirp")
-            slirp = "<interface type='user'><model type='virtio'/></interface>"
-            peer = Guest(their_uri, XML.format(name="bench", kernel=options.kernel, nic=slirp))
-        name = f"libvirt {peer.connection.getLibVersion() // 1000000}.{peer.connection.getLibVersion() // 1000 % 1000}"
-        samples[name], destroys[name] = peer.start, peer.destroys
-        table(
-            f"start of a passt guest with {options.ports + 1} forwarded ports, call to return",
-            interleave(samples, options.samples),
-            "ms",
-            base="raw",
-        )
-        table("destroy", {key: values[-options.samples :] for key, values in destroys.items()}, "ms", base=name)
+    judged(options, lambda: measure(options.kernel, options.samples, options.ports))
 
 
 if __name__ == "__main__":

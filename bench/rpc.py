@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rates of small calls, of defineXML and of XMLDesc: virletd and libvirtd, one client, one run, interleaved.
 
-    VIRLET_BIN=…/bin bench/rpc.py [--samples 20] [--calls 2000]
+    VIRLET_BIN=…/bin bench/rpc.py [--samples 20] [--calls 2000] [--check]
 
 A sample is the rate of one batch.  The client is libvirt-python on both sides and the domains are the same, so the
 payloads are equal but for XMLDesc, whose sizes are printed.
@@ -9,12 +9,23 @@ payloads are equal but for XMLDesc, whose sizes are printed.
 
 from __future__ import annotations
 
-import argparse
 import time
 import uuid
 from collections.abc import Callable
 
-from common import home, interleave, libvirt_module, libvirtd, table, virletd
+from common import (
+    Verdict,
+    arguments,
+    home,
+    interleave,
+    judged,
+    libvirt_module,
+    libvirtd,
+    median,
+    name_of,
+    table,
+    virletd,
+)
 
 libvirt = libvirt_module()
 
@@ -77,27 +88,34 @@ class Peer:
         return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--calls", type=int, default=2000, help="small calls in a batch; definitions are a tenth")
-    options = parser.parse_args()
+def measure(samples: int, calls: int) -> list[Verdict]:
+    verdicts = []
     with home() as ours, home() as theirs, virletd(ours) as (_, our_uri), libvirtd(theirs) as (_, their_uri):
         virlet, peer = Peer(our_uri), Peer(their_uri)
-        version = peer.connection.getLibVersion()
-        name = f"libvirt {version // 1000000}.{version // 1000 % 1000}"
+        name = name_of(peer.connection)
         sizes = [len(each.domains[0].XMLDesc()) for each in (virlet, peer)]
-        for title, method, calls in (
-            ("lookupByName", "lookup", options.calls),
-            ("domain state", "state", options.calls),
-            (f"XMLDesc ({sizes[0]} bytes against {sizes[1]})", "xml", options.calls),
-            ("defineXML of a new domain", "define", options.calls // 10),
+        for title, method, count, least in (
+            ("lookupByName", "lookup", calls, 1.2),
+            ("domain state", "state", calls, 1.2),
+            (f"XMLDesc ({sizes[0]} bytes against {sizes[1]})", "xml", calls, 1.0),
+            ("defineXML of a new domain", "define", calls // 10, 1.0),
         ):
-            samples = {
-                "virlet": lambda m=method, n=calls: getattr(virlet, m)(n),
-                name: lambda m=method, n=calls: getattr(peer, m)(n),
+            each = {
+                "virlet": lambda m=method, n=count: getattr(virlet, m)(n),
+                name: lambda m=method, n=count: getattr(peer, m)(n),
             }
-            table(title, interleave(samples, options.samples), "calls/s", base=name)
+            figures = interleave(each, samples)
+            table(title, figures, "calls/s", base=name)
+            ratio = median(figures["virlet"]) / median(figures[name])
+            verdicts.append(Verdict(f"{method}, rate times {name}", ratio, least, at_least=True))
+    return verdicts
+
+
+def main() -> None:
+    parser = arguments(__doc__, kernel=False)
+    parser.add_argument("--calls", type=int, default=2000, help="small calls in a batch; definitions are a tenth")
+    options = parser.parse_args()
+    judged(options, lambda: measure(options.samples, options.calls))
 
 
 if __name__ == "__main__":
