@@ -1,0 +1,173 @@
+"""Throughput of user networks, guest to host and host to guest, checksums on, one MTU a row.
+
+One guest for each row, the same everywhere: QEMU by hand under TCG, one virtio card, a service of the guest's that
+sends zeros and one that swallows, reached through forwarded ports.  The rows are measured in turn, round after round,
+because a machine's speed drifts.  Run it as an ordinary user:
+
+    python bench/net.py [--seconds 3] [--rounds 5] [ROW ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))
+
+from common import median
+from guest import Console
+
+GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
+MAC = "52:54:00:12:34:56"
+SINK, SOURCE = 9, 19
+
+
+@dataclass
+class Row:
+    """One network: what carries it, its MTU, and how it did."""
+
+    name: str
+    mtu: int
+    attach: Callable[[contextlib.ExitStack, Row], list[str]]
+    """Starts what stands beside QEMU and returns QEMU's words."""
+    sink: int = 0
+    source: int = 0
+    fds: list[int] = field(default_factory=list)
+    out: list[float] = field(default_factory=list)
+    into: list[float] = field(default_factory=list)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def built_in(_stack: contextlib.ExitStack, row: Row) -> list[str]:
+    forwards = [f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in ((row.sink, SINK), (row.source, SOURCE))]
+    return ["-netdev", ",".join(["user,id=n", *forwards])]
+
+
+def helper(stack: contextlib.ExitStack, row: Row) -> list[str]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    program = shutil.which("virlet-slirp-helper", path=os.environ.get("VIRLET_BIN"))
+    command = [program] if program else [sys.executable, "-m", "virlet.slirp"]
+    forwards = [f"--hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in ((row.sink, SINK), (row.source, SOURCE))]
+    words = [*command, "--fd", str(theirs.fileno()), "--mtu", str(row.mtu), *forwards]
+    process = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno()]))
+    stack.callback(process.kill)
+    theirs.close()
+    row.fds.append(ours.fileno())
+    stack.callback(ours.close)
+    return ["-netdev", f"dgram,id=n,local.type=fd,local.str={ours.fileno()}"]
+
+
+def passt(stack: contextlib.ExitStack, row: Row) -> list[str]:
+    ours, theirs = socket.socketpair()
+    words = ["passt", "-f", "-q", "--fd", str(theirs.fileno()), "--mtu", str(row.mtu)]
+    words += ["-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2", "-4"]
+    words += ["-t", f"127.0.0.1/{row.sink}:{SINK},{row.source}:{SOURCE}"]
+    process = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL))
+    stack.callback(process.kill)
+    theirs.close()
+    row.fds.append(ours.fileno())
+    stack.callback(ours.close)
+    return ["-netdev", f"stream,id=n,server=off,addr.type=fd,addr.str={ours.fileno()}"]
+
+
+ROWS = (
+    Row("slirp", 1500, built_in),
+    Row("helper", 1500, helper),
+    Row("helper-9000", 9000, helper),
+    Row("helper-65520", 65520, helper),
+    Row("passt-65520", 65520, passt),
+)
+
+
+@contextlib.contextmanager
+def guest(row: Row) -> Iterator[Console]:
+    """The guest of *row*, its network up."""
+    with contextlib.ExitStack() as stack:
+        row.sink, row.source = free_port(), free_port()
+        net = row.attach(stack, row)
+        ours, theirs = socket.socketpair()
+        stack.callback(ours.close)
+        words = ["qemu-system-x86_64", "-accel", "tcg", "-m", "192", "-nodefaults", "-display", "none", "-no-reboot"]
+        words += ["-kernel", str(GUEST / "vmlinuz"), "-initrd", str(GUEST / "initramfs.img")]
+        words += ["-append", "console=ttyS0 quiet panic=1"]
+        words += ["-chardev", f"socket,id=c,fd={theirs.fileno()}", "-serial", "chardev:c"]
+        words += [*net, "-device", f"virtio-net-pci,netdev=n,mac={MAC},host_mtu={row.mtu}"]
+        qemu = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno(), *row.fds]))
+        stack.callback(qemu.kill)
+        theirs.close()
+        console = Console(ours)
+        console.ready(120)
+        found = int(console.check("cat /sys/class/net/eth0/mtu"))
+        assert found == row.mtu, f"{row.name}: MTU {found}"
+        yield console
+
+
+def receive(port: int, seconds: float) -> float:
+    """Gbit/s of what the guest sends."""
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+        sock.settimeout(30)
+        sock.sendall(b"\n")
+        buffer = bytearray(1 << 20)
+        end, start, total = time.monotonic() + 0.5 + seconds, 0.0, 0
+        while (now := time.monotonic()) < end:
+            got = sock.recv_into(buffer)
+            if not got:
+                raise SystemExit("the guest hung up")
+            if start:
+                total += got
+            elif now > end - seconds:
+                start = now  # the first half second is not counted
+        return total * 8 / (now - start) / 1e9
+
+
+def send(port: int, seconds: float) -> float:
+    """Gbit/s of what the guest has received: it says how much that was."""
+    data = bytes(1 << 18)
+    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+        sock.settimeout(60)
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        said = sock.makefile().readline()
+        return int(said) * 8 / (time.monotonic() - start) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS))
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    for _ in range(options.rounds):
+        for row in rows:
+            with guest(row):
+                row.out.append(receive(row.source, options.seconds))
+                row.into.append(send(row.sink, options.seconds))
+            row.fds.clear()
+    base = next((row for row in rows if row.name == "slirp"), rows[0])
+    print(f"Gbit/s, median of {options.rounds}, and the ratio to {base.name}")
+    for row in rows:
+        out, into = median(row.out), median(row.into)
+        ratios = f"{out / median(base.out):6.2f} {into / median(base.into):6.2f}"
+        print(f"  {row.name:<14} MTU {row.mtu:<6} out {out:6.3f}  in {into:6.3f}   {ratios}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

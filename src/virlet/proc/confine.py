@@ -1,0 +1,161 @@
+"""Give up, for good, what a process will not need: privileges by exec, files, memory that is writable and executable.
+
+Landlock is three system calls (landlock(7)) that no kept library wraps, and everything here is tolerant of a kernel
+that lacks a part: each function says what it achieved.  Nothing of it can be taken back, and children inherit it all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from virlet.errors import SystemFailure
+
+__all__ = [
+    "deny_core_dumps",
+    "deny_new_privileges",
+    "deny_writable_code",
+    "landlock_version",
+    "restrict_files",
+    "seal_code",
+]
+
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_MDWE = 65
+"""Linux 6.3: memory-deny-write-execute."""
+_MDWE_REFUSE_EXEC_GAIN = 1
+_MDWE_NO_INHERIT = 2
+
+# The same numbers on every architecture that Linux has had since 5.13.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_CREATE_RULESET_VERSION = 1
+_RULE_PATH_BENEATH = 1
+
+_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+_ACCESS_OF_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+"""Landlock's version → every right to files that it knows."""
+_SCOPES_SINCE = 6
+_SCOPE_ALL = 0b11
+"""Connecting to abstract UNIX sockets, and sending signals, outside the confined processes."""
+
+
+class _RulesetAttr(ctypes.Structure):
+    _fields_ = [
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    ]
+
+
+class _PathBeneathAttr(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = [("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32)]
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    return libc
+
+
+def _failure(what: str) -> SystemFailure:
+    return SystemFailure.of(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())), what)
+
+
+def deny_new_privileges() -> None:
+    """No set-user-ID program gives this process or a child anything; raises :class:`SystemFailure`."""
+    if _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise _failure("cannot set no_new_privs")
+
+
+def deny_core_dumps() -> None:
+    """A crash leaves no file with the guest's traffic in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def deny_writable_code(*, children: bool = True) -> bool:
+    """From now on no memory becomes executable that ever was writable; False where the kernel cannot (before 6.3).
+
+    With *children* off, programs that this process runs are free again (6.6; before, they are not).
+    """
+    flags = _MDWE_REFUSE_EXEC_GAIN
+    if not children and _libc().prctl(_PR_SET_MDWE, flags | _MDWE_NO_INHERIT, 0, 0, 0) == 0:
+        return True
+    return bool(_libc().prctl(_PR_SET_MDWE, flags, 0, 0, 0) == 0)
+
+
+def seal_code() -> None:
+    """What is writable and executable now is executable alone from here on; raises :class:`SystemFailure`.
+
+    libffi makes such a page as soon as ``ctypes`` is imported, and puts the callbacks there.  Make all of them before:
+    a callback that is made or freed afterwards ends the process, its interpreter's tidy end included (``os._exit``).
+    """
+    libc = _libc()
+    libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, rights = line.split()[:2]
+        if "w" in rights and "x" in rights:
+            start, end = (int(number, 16) for number in span.split("-"))
+            if libc.mprotect(start, end - start, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+                raise _failure("cannot seal memory that is writable and executable")
+
+
+def landlock_version() -> int:
+    """The version of landlock's interface that this kernel offers; 0: none, or switched off at boot."""
+    found = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_CREATE_RULESET_VERSION))
+    return max(0, int(found))
+
+
+def restrict_files(readable: Sequence[Path] = (), *, executable: Sequence[Path] = ()) -> bool:
+    """From now on files are opened only beneath *readable* (for reading) and *executable* (also to be run).
+
+    Nothing can be written, made, renamed or removed any more; descriptors that are open stay usable.  Where the kernel
+    knows scopes (6.12), abstract UNIX sockets and signals reach no process outside either.  Returns False where there
+    is no landlock; raises :class:`SystemFailure` when it is there and refuses, or a path cannot be opened.
+    """
+    version = landlock_version()
+    if version == 0:
+        return False
+    handled = _ACCESS_OF_VERSION[max(known for known in _ACCESS_OF_VERSION if known <= version)]
+    scoped = version >= _SCOPES_SINCE
+    attr = _RulesetAttr(handled, 0, _SCOPE_ALL if scoped else 0)
+    size = ctypes.sizeof(attr) if scoped else 8
+    ruleset = _libc().syscall(_CREATE_RULESET, ctypes.byref(attr), ctypes.c_size_t(size), ctypes.c_uint32(0))
+    if ruleset < 0:
+        raise _failure("cannot make a landlock ruleset")
+    try:
+        for path in readable:
+            _allow(ruleset, path, _READ_FILE | _READ_DIR)
+        for path in executable:
+            _allow(ruleset, path, _READ_FILE | _READ_DIR | _EXECUTE)
+        deny_new_privileges()  # Landlock asks for it.
+        if _libc().syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) != 0:
+            raise _failure("cannot enter the landlock ruleset")
+    finally:
+        os.close(ruleset)
+    return True
+
+
+def _allow(ruleset: int, path: Path, access: int) -> None:
+    try:
+        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot open '{path}'") from error
+    try:
+        if not path.is_dir():
+            access &= ~_READ_DIR
+        rule = _PathBeneathAttr(access, parent)
+        done = _libc().syscall(
+            _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_PATH_BENEATH), ctypes.byref(rule), ctypes.c_uint32(0)
+        )
+        if done != 0:
+            raise _failure(f"cannot allow '{path}' in the landlock ruleset")
+    finally:
+        os.close(parent)

@@ -1,0 +1,259 @@
+"""The real helper around the real libslirp: what a guest on the wire sees, and what the process may still do."""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from virlet.proc.confine import landlock_version
+
+pytestmark = pytest.mark.skipif(not ctypes.util.find_library("slirp"), reason="libslirp is not installed")
+
+FIN, SYN, PSH, ACK = 1, 2, 8, 16
+COOKIE = bytes.fromhex("63825363")
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "virlet.slirp", *options], capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def test_it_says_what_it_can_do_as_json() -> None:
+    said = json.loads(run("--print-capabilities").stdout)
+    assert said["type"] == "slirp-helper"
+    assert {"ipv4", "ipv6", "tftp", "restrict", "exit-with-parent"} <= set(said["features"])
+
+
+def test_a_wrong_option_is_named_and_ends_it() -> None:
+    done = run("--fd", "3", "--mtu", "70000")
+    assert done.returncode == 2
+    assert "--mtu 70000" in done.stderr
+
+
+def test_a_descriptor_that_is_no_datagram_socket_is_refused(tmp_path: Path) -> None:
+    done = run("--fd", "0")
+    assert done.returncode == 1
+    assert "--fd 0" in done.stderr
+
+
+def dhcp_options(frame: bytes) -> dict[int, bytes]:
+    rest, found = frame[frame.index(COOKIE) + 4 :], {}
+    while rest and rest[0] != 255:
+        found[rest[0]] = rest[2 : 2 + rest[1]]
+        rest = rest[2 + rest[1] :]
+    return found
+
+
+def ask_dhcp(wire, kind: int, *options: bytes) -> dict[int, bytes]:  # type: ignore[no-untyped-def]
+    head = struct.pack("!BBBBIHH4s4s4s4s", 1, 1, 6, 0, 7, 0, 0, *[bytes(4)] * 4)
+    body = head + bytes.fromhex("525400123456") + bytes(10 + 192) + COOKIE + bytes((53, 1, kind)) + b"".join(options)
+    wire.udp(68, 67, body + b"\xff", IPv4Address("255.255.255.255"), IPv4Address("0.0.0.0"))
+    frame = wire.receive(lambda frame: frame[12:14] == b"\x08\x00" and frame[36:38] == b"\0\x44")
+    return {0: frame[58:62], **dhcp_options(frame)}
+
+
+def test_dhcp_gives_the_addresses_of_qemus_user_network(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire("--hostname", "guest1", "--domainname", "example.org", "--dns-suffixes", "a.example")
+    offer = ask_dhcp(one, 1)
+    assert offer[53] == b"\x02"
+    lease = ask_dhcp(one, 3, bytes((50, 4)) + offer[0])
+    assert IPv4Address(lease[0]) == IPv4Address("10.0.2.15")
+    assert lease[1] == bytes((255, 255, 255, 0))
+    assert IPv4Address(lease[3]) == IPv4Address("10.0.2.2")
+    assert IPv4Address(lease[6]) == IPv4Address("10.0.2.3")
+    assert lease[12] == b"guest1"
+    assert lease[15] == b"example.org"
+    assert b"example" in lease[119]
+
+
+def test_another_network_moves_every_address(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire("--net", "172.17.1.1/16")
+    lease = ask_dhcp(one, 1)
+    assert IPv4Address(lease[0]) == IPv4Address("172.17.2.15")
+    assert IPv4Address(lease[3]) == IPv4Address("172.17.2.2")
+
+
+def test_the_gateway_answers_arp_and_ping(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire()
+    assert one.resolve() == bytes.fromhex("52550a000202")
+    echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + b"ping"
+    total = ~sum(struct.unpack("!6H", echo)) & 0xFFFFFFFF
+    folded = ~((~total & 0xFFFF) + (~total >> 16 & 0xFFFF)) & 0xFFFF
+    one.ip(1, echo[:2] + folded.to_bytes(2, "big") + echo[4:])
+    answer = one.receive(lambda frame: frame[12:14] == b"\x08\x00" and frame[23] == 1)
+    assert answer[34] == 0
+    assert answer[42:46] == b"ping"
+
+
+def test_a_guest_talks_tcp_to_the_host_at_the_gateways_address(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire()
+    one.resolve()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        port = server.getsockname()[1]
+        one.tcp(4000, port, 100, 0, SYN)
+        _, seq, ack, _ = one.receive_tcp(4000, SYN | ACK)
+        assert ack == 101
+        one.tcp(4000, port, 101, seq + 1, ACK)
+        one.tcp(4000, port, 101, seq + 1, ACK | PSH, b"hello")
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(10)
+            assert peer.recv(100) == b"hello"
+            peer.sendall(b"world" * 8000)
+            got = b""
+            while len(got) < 40_000:
+                _, number, _, data = one.receive_tcp(4000, ACK)
+                if number == (seq + 1 + len(got)) & 0xFFFFFFFF:
+                    got += data
+                one.tcp(4000, port, 106, (seq + 1 + len(got)) & 0xFFFFFFFF, ACK)
+            assert got == b"world" * 8000
+
+
+def test_a_restricted_guest_reaches_nobody(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire("--restrict")
+    one.resolve()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        one.tcp(4000, server.getsockname()[1], 100, 0, SYN)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
+    with socket.socket(family) as sock:
+        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_a_forwarded_port_reaches_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    one = wire("--hostfwd", f"tcp:127.0.0.1:{port}-:22")
+    ask_dhcp(one, 1)
+    with socket.create_connection(("127.0.0.1", port), 10):
+        source, _, _, _ = one.receive_tcp(22, SYN)
+        assert source
+
+
+def test_a_forwarded_udp_port_reaches_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    one = wire("--hostfwd", f"udp:127.0.0.1:{port}-:5353")
+    ask_dhcp(one, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"datagram", ("127.0.0.1", port))
+        frame = one.receive(lambda frame: frame[12:14] == b"\x08\x00" and frame[36:38] == (5353).to_bytes(2, "big"))
+        assert frame[42:50] == b"datagram"
+
+
+def test_a_forward_of_ipv6_listens_there_and_looks_for_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
+    try:
+        port = free_port(socket.AF_INET6)
+    except OSError:
+        pytest.skip("this host has no IPv6")
+    one = wire("--guest-mac", "52:54:00:12:34:56", "--hostfwd", f"tcp:[::1]:{port}-:22")
+    assert one.ready
+    with socket.create_connection(("::1", port), 10):
+        # A neighbour solicitation for the address that the guest makes of its MAC.
+        identifier = bytes.fromhex("505400fffe123456")
+        one.receive(lambda frame: frame[12:14] == b"\x86\xdd" and frame[54] == 135 and frame[70:78] == identifier)
+
+
+def test_ports_listen_before_it_says_that_it_is_ready(wire) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    assert wire("--hostfwd", f"tcp:127.0.0.1:{port}-:22").ready
+    with socket.socket() as sock, pytest.raises(OSError):
+        sock.bind(("127.0.0.1", port))
+
+
+def test_a_port_that_is_taken_ends_it_and_is_named(wire) -> None:  # type: ignore[no-untyped-def]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        one = wire("--hostfwd", f"tcp:127.0.0.1:{port}-:22")
+        assert not one.ready
+        assert one.process.wait(10) == 1
+        assert f"TCP port {port} on 127.0.0.1: Address already in use" in one.process.stderr.read()
+
+
+def test_it_ends_when_the_descriptor_that_it_was_told_to_watch_is_closed(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire()
+    one.life.close()
+    assert one.process.wait(10) == 0
+
+
+def test_it_ends_with_its_parent_when_told_so() -> None:
+    words = ["import os, socket, subprocess, sys, time",
+             "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)",
+             "r, w = os.pipe()",
+             "p = subprocess.Popen([sys.executable, '-m', 'virlet.slirp', '--exit-with-parent', '--fd',"
+             " str(b.fileno()), '--ready-fd', str(w)], pass_fds=[b.fileno(), w], stdout=subprocess.DEVNULL)",
+             "os.close(w); os.read(r, 8); print(p.pid, flush=True); os.kill(os.getpid(), 9)"]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", "\n".join(words)], stdout=subprocess.PIPE, timeout=20, check=False)
+    pid = int(done.stdout)
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], 10)[0]
+    finally:
+        os.close(fd)
+
+
+def test_it_has_given_up_what_it_does_not_need(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire()
+    status = Path(f"/proc/{one.process.pid}/status").read_text()
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    maps = Path(f"/proc/{one.process.pid}/maps").read_text()
+    assert not re.search(r"^\S+ .wx", maps, re.MULTILINE)
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
+def test_tftp_reads_its_directory_and_not_what_a_link_in_it_leads_to(wire, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shared, secret = tmp_path / "tftp", tmp_path / "secret"
+    shared.mkdir()
+    (shared / "pxe").write_bytes(b"boot me")
+    secret.write_bytes(b"keep me")
+    (shared / "link").symlink_to(secret)
+    one = wire("--tftp", str(shared))
+    one.resolve()
+    assert b"boot me" in ask_tftp(one, b"pxe", 3000)
+    assert b"keep me" not in ask_tftp(one, b"link", 3001)
+
+
+def ask_tftp(one, name: bytes, port: int) -> bytes:  # type: ignore[no-untyped-def]
+    one.udp(port, 69, b"\0\1" + name + b"\0octet\0", IPv4Address("10.0.2.2"))
+    frame: bytes = one.receive(lambda frame: frame[12:14] == b"\x08\x00" and frame[36:38] == port.to_bytes(2, "big"))
+    return frame
+
+
+def test_a_guest_that_takes_nothing_costs_frames_and_not_the_helper(wire) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    one = wire("--hostfwd", f"udp:127.0.0.1:{port}-:5353")
+    ask_dhcp(one, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for number in range(200):
+            sock.sendto(b"%d" % number, ("127.0.0.1", port))
+        one.receive(lambda frame: frame[36:38] == (5353).to_bytes(2, "big"))
+    assert one.resolve()
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(10) == -signal.SIGTERM
+
+
+def test_garbage_from_the_guest_does_not_end_it(wire) -> None:  # type: ignore[no-untyped-def]
+    one = wire()
+    for size in (1, 13, 14, 15, 34, 60, 1514, 70_000):
+        one.sock.send(os.urandom(size))
+    assert one.resolve()
