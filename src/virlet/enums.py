@@ -457,6 +457,25 @@ class ListDomainsFlags(IntFlag):
     NO_CHECKPOINT = 0x8000
 
 
+class MetadataType(IntEnum):
+    """``virDomainMetadataType``."""
+
+    DESCRIPTION = 0
+    TITLE = 1
+    ELEMENT = 2
+
+
+class StatsTypes(IntFlag):
+    """``virDomainStatsTypes``: groups of statistics that we know."""
+
+    STATE = 0x1
+    CPU_TOTAL = 0x2
+    BALLOON = 0x4
+    VCPU = 0x8
+    INTERFACE = 0x10
+    BLOCK = 0x20
+
+
 class Affect(IntFlag):
     """``virDomainModificationImpact``; CURRENT is 0."""
 

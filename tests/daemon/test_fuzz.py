@@ -34,6 +34,8 @@ def strategy(kind):
         return SCALARS[kind]
     if re.fullmatch(r"(char|opaque)<\d+>", kind):
         return st.binary(max_size=20)
+    if array := re.fullmatch(r"(\w+)<\d+>", kind):
+        return st.lists(strategy(array[1]), max_size=3)
     return st.tuples(*(strategy(inner) for _, inner in split_fields(types.SCHEMA._structs[kind])))
 
 

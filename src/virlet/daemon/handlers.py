@@ -18,6 +18,7 @@ def all_handlers() -> dict[AnyProcedure, Handler]:
         procs_host,
         procs_lifecycle,
         procs_lists,
+        procs_stats,
         procs_virlet,
     )
 
@@ -30,6 +31,7 @@ def all_handlers() -> dict[AnyProcedure, Handler]:
         procs_events,
         procs_host,
         procs_lists,
+        procs_stats,
         procs_virlet,
     )
     table.update(module.TABLE for module in modules)

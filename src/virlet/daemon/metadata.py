@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from virlet.enums import MetadataType
 from virlet.errors import InvalidArg, NoDomainMetadata
 
-__all__ = ["MetadataType", "metadata_of"]
-
-
-class MetadataType(IntEnum):
-    """``virDomainMetadataType``."""
-
-    DESCRIPTION = 0
-    TITLE = 1
-    ELEMENT = 2
+__all__ = ["metadata_of"]
 
 
 def metadata_of(xml: str, kind: int, uri: str | None) -> str:
-    """The text of the description or title, or the XML of the metadata element of namespace *uri*.
+    """The text of the description or title, or the XML of the metadata element of namespace *uri*, without that.
 
     Raises :class:`NoDomainMetadata` when there is none, :class:`InvalidArg` for a kind that nobody knows.
     """
@@ -38,5 +29,7 @@ def metadata_of(xml: str, kind: int, uri: str | None) -> str:
     for element in root.iterfind("metadata/*"):
         if element.tag.startswith(f"{{{uri}}}"):
             element.tail = None
+            for each in element.iter():
+                each.tag = each.tag.removeprefix(f"{{{uri}}}")
             return ElementTree.tostring(element, encoding="unicode")
     raise NoDomainMetadata("Requested metadata element is not present")

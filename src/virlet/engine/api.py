@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
-from virlet.enums import DomainState, EventId, ListDomainsFlags
+from virlet.enums import Affect, DomainState, EventId, ListDomainsFlags, StatsTypes
+from virlet.model.metadata import MetadataChange
 
 __all__ = [
+    "Annotate",
     "Console",
     "Devices",
     "DomainEvent",
@@ -28,6 +30,7 @@ __all__ = [
     "Lifecycle",
     "Node",
     "NodeInfo",
+    "Statistics",
     "Streams",
 ]
 
@@ -75,7 +78,7 @@ class DomainEvent:
 
     id: EventId
     domain: DomainRef
-    args: Mapping[str, int | str]
+    args: Mapping[str, int | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,24 @@ class Devices(Protocol):
     async def detach_alias(self, uuid: UUID, alias: str, flags: int) -> None: ...
 
     async def update(self, uuid: UUID, xml: str, flags: int) -> None: ...
+
+
+@runtime_checkable
+class Annotate(Protocol):
+    """What people and programs write about domains."""
+
+    async def set_metadata(self, uuid: UUID, change: MetadataChange, affect: Affect) -> None: ...
+
+
+@runtime_checkable
+class Statistics(Protocol):
+    """Numbers of a domain, by libvirt's names (``virConnectGetAllDomainStats``); nothing here waits."""
+
+    def statistics(self, uuid: UUID, groups: StatsTypes) -> Mapping[str, int | str]: ...
+
+    def vcpu_counts(self, uuid: UUID, affect: Affect) -> tuple[int, int]:
+        """Virtual CPUs that are plugged in, and at most, of the running form (LIVE) or the definition (CONFIG)."""
+        ...
 
 
 @runtime_checkable

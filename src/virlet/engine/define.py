@@ -75,6 +75,11 @@ async def define(context: Context, xml: str, flags: int) -> Guest:
     return guest
 
 
+async def save_definition(guest: Guest, domain: Domain) -> None:
+    """Write *domain* as the definition of *guest*; the caller holds the names.  Raises :class:`SystemFailure`."""
+    await guest.context.definitions.save(_stored(guest.context, domain, autostart=guest.autostart))
+
+
 def _stored(context: Context, domain: Domain, *, autostart: bool) -> StoredDefinition:
     xml = print_xml(domain, inactive=True, secure=True)
     return StoredDefinition(domain.uuid, xml, context.facts.host.machine_id, autostart)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from uuid import UUID
 
 from virlet.engine import console, inspect, offer, power
@@ -20,10 +18,22 @@ from virlet.engine.files import check_owner, make_private
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
 from virlet.engine.logs import cap_logs
+from virlet.engine.metadata import set_metadata
 from virlet.engine.start import start
-from virlet.enums import CreateFlags, DefineFlags, DomainState, ErrorDomain, ListDomainsFlags, UndefineFlags
+from virlet.engine.stats import cpu_time, statistics
+from virlet.enums import (
+    Affect,
+    CreateFlags,
+    DefineFlags,
+    DomainState,
+    ErrorDomain,
+    ListDomainsFlags,
+    StatsTypes,
+    UndefineFlags,
+)
 from virlet.errors import ConfigUnsupported, InvalidArg, NoSupport, OperationInvalid, VirletError
 from virlet.model.domain import Domain
+from virlet.model.metadata import MetadataChange
 from virlet.net.choose import registry
 from virlet.plan.facts import Facts
 
@@ -31,7 +41,6 @@ __all__ = ["QemuDriver", "open_driver"]
 
 log = logging.getLogger(__name__)
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _TAINTS = {"custom-argv": "custom configuration parameters used"}
 """libvirt's words for the reasons of a taint."""
 LOG_INTERVAL = 60.0
@@ -114,7 +123,7 @@ class QemuDriver:
         guest = self._find(uuid)
         domain = guest.domain
         memory = guest.balloon_kib if guest.balloon_kib is not None else domain.current_memory or domain.memory
-        used = _cpu_time(guest.run.process.pid) if guest.run is not None else 0
+        used = sum(cpu_time(guest.run.process.pid)) if guest.run is not None else 0
         return DomainInfo(guest.state, domain.memory, memory, domain.vcpus_at_start, used)
 
     def xml(self, uuid: UUID, flags: int) -> str:
@@ -149,7 +158,21 @@ class QemuDriver:
         """It is started with the daemon."""
         return self._find(uuid).autostart
 
+    def statistics(self, uuid: UUID, groups: StatsTypes) -> Mapping[str, int | str]:
+        """Numbers by libvirt's names."""
+        return statistics(self._find(uuid), groups)
+
+    def vcpu_counts(self, uuid: UUID, affect: Affect) -> tuple[int, int]:
+        """Virtual CPUs, plugged in and at most."""
+        guest = self._find(uuid)
+        domain = guest.domain if affect & Affect.LIVE else guest.config or guest.origin
+        return domain.vcpus_at_start, domain.vcpus
+
     # Domains, changed
+
+    async def set_metadata(self, uuid: UUID, change: MetadataChange, affect: Affect) -> None:
+        """Write title, description or a foreign element."""
+        await set_metadata(self._find(uuid), change, affect)
 
     async def set_autostart(self, uuid: UUID, on: bool) -> None:
         """Mark a persistent guest to be started with the daemon, or not."""
@@ -331,16 +354,6 @@ def _known(flags: int, known: int, function: str) -> None:
     """Raise :class:`InvalidArg` in libvirt's words for a flag that is not known."""
     if flags & ~known:
         raise InvalidArg(f"unsupported flags ({flags & ~known:#x}) in function {function}", domain=ErrorDomain.QEMU)
-
-
-def _cpu_time(pid: int) -> int:
-    """CPU time of a process in ns, 0 when it has just ended (proc(5): fields 14 and 15 of its stat)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    fields = text[text.rindex(b")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICKS)
 
 
 async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: Facts | None = None) -> QemuDriver:

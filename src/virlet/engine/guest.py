@@ -176,7 +176,7 @@ class Guest:
         """Tell everybody a lifecycle event."""
         self.context.events.emit(lifecycle(self.ref, event, detail))
 
-    def emit_other(self, event: EventId, **args: int | str) -> None:
+    def emit_other(self, event: EventId, **args: int | str | None) -> None:
         """Tell everybody another event; *args* by libvirt's names."""
         self.context.events.emit(DomainEvent(event, self.ref, args))
 
