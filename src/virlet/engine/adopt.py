@@ -16,6 +16,7 @@ from virlet.engine.context import Context
 from virlet.engine.ending import end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
+from virlet.engine.settle import settle_interfaces
 from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
@@ -111,7 +112,8 @@ async def _quit(record: Record) -> None:
 
 
 async def _clean(context: Context, record: Record) -> None:
-    for helper in record.helpers:
+    begun = (item.helper for item in record.attaching if item.helper is not None)
+    for helper in (*record.helpers, *begun):
         await _end_helper(helper.identity, helper.plan.name)
         _remove(_ours(context, helper.plan.leaves), ())
     _remove(record.leaves, record.directories)
@@ -171,7 +173,8 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     await _catch_up(guest, run, record)
     watch(guest, run, inbox)
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
-    for helper in run.helpers.values():
+    for helper in tuple(run.helpers.values()):
+    await settle_interfaces(guest, run)
         if helper.process is None and not helper.record.gave_up:
             helper.tell_lost()
             helper.revive()

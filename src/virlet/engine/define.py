@@ -15,7 +15,7 @@ from virlet.plan.assign import assign_defaults
 from virlet.plan.check import check_define, emulator_of
 from virlet.xml.source import Source
 
-__all__ = ["define", "holder_of", "load_definitions", "read_definition", "store", "undefine"]
+__all__ = ["define", "holder_of", "load_definitions", "read_definition", "redefine", "store", "undefine"]
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,18 @@ async def define(context: Context, xml: str, flags: int) -> Guest:
     guest.save()
     guest.emit(Lifecycle.DEFINED, DefinedDetail.UPDATED if known else DefinedDetail.ADDED)
     return guest
+
+
+async def redefine(guest: Guest, domain: Domain) -> None:
+    """*domain*, whole and checked, is from now on the definition of *guest*, which has one."""
+    context = guest.context
+    async with context.names:
+        await context.definitions.save(_stored(context, domain, autostart=guest.autostart))
+        guest.config = domain
+        guest.updated = guest.active
+        guest.changed()
+    guest.save()
+    guest.emit(Lifecycle.DEFINED, DefinedDetail.UPDATED)
 
 
 async def save_definition(guest: Guest, domain: Domain) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
-from virlet.engine import console, inspect, offer, power
+from virlet.engine import console, devices, inspect, offer, power
 from virlet.engine.adopt import adopt_all
 from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.engine.context import Context, Dirs
@@ -273,24 +273,20 @@ class QemuDriver:
     # Devices
 
     async def attach(self, uuid: UUID, xml: str, flags: int) -> None:
-        """Not offered yet."""
-        self._find(uuid)
-        raise NoSupport("virDomainAttachDevice", hint="change the definition: virlet edit NAME")
+        """Add a device; to a running guest an interface."""
+        await devices.attach(self._find(uuid), xml, flags)
 
     async def detach(self, uuid: UUID, xml: str, flags: int) -> None:
-        """Not offered yet."""
-        self._find(uuid)
-        raise NoSupport("virDomainDetachDevice", hint="change the definition: virlet edit NAME")
+        """Remove a device; of a running guest an interface."""
+        await devices.detach(self._find(uuid), xml, flags)
 
     async def detach_alias(self, uuid: UUID, alias: str, flags: int) -> None:
-        """Not offered yet."""
-        self._find(uuid)
-        raise NoSupport("virDomainDetachDeviceAlias", hint="change the definition: virlet edit NAME")
+        """Remove the device of that alias."""
+        await devices.detach_alias(self._find(uuid), alias, flags)
 
     async def update(self, uuid: UUID, xml: str, flags: int) -> None:
-        """Not offered yet."""
-        self._find(uuid)
-        raise NoSupport("virDomainUpdateDeviceFlags", hint="change the definition: virlet edit NAME")
+        """Change an interface; of a running guest its link."""
+        await devices.update(self._find(uuid), xml, flags)
 
     # Events and streams
 

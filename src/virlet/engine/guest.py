@@ -34,9 +34,18 @@ if TYPE_CHECKING:
     from virlet.engine.context import Context
     from virlet.engine.helpers import Helper
 
-__all__ = ["Guest", "Run"]
+__all__ = ["Guest", "Peer", "Run"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """What QEMU has said of the stream of an interface that is being attached."""
+
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: bool = False
+    """The connection has ended again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +73,10 @@ class Run:
     consoles: dict[str, Callable[[], None]] = field(default_factory=dict)
     """Open consoles by device alias: how to take them from their user."""
     taints: tuple[str, ...] = ()
+    peers: dict[str, Peer] = field(default_factory=dict)
+    """By QEMU's id of the backend, while its interface is being attached."""
+    unplugging: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """By alias: who waits for the guest to give a device back."""
 
     @property
     def stopping(self) -> bool:

@@ -107,6 +107,8 @@ class Helper:
         self._begun = 0.0
         self._announce = False
         self._busy = False
+        self._over = False
+        """Its interface is no more."""
 
     @property
     def alias(self) -> str:
@@ -136,7 +138,7 @@ class Helper:
             return
         self.process = None
         self.record = replace(self.record, identity=None)
-        if self._host.stopping:
+        if self._host.stopping or self._over:
             return
         self._count_loss()
         waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
@@ -211,10 +213,14 @@ class Helper:
                 fds.open(self.record.plan.fds)
                 self.own(await run_helper(_again(self.record.plan), fds))
         except SystemFailure as error:
-            self._failed(error)
+            if not self._over:
+                self._failed(error)
             return
         finally:
             self._busy = False
+        if self._over:
+            await self.end()
+            return
         self.record = replace(self.record, restarts=self.record.restarts + 1)
         self._host.save()
         if link_up:
@@ -263,7 +269,8 @@ class Helper:
         self._host.tell(self.alias, kind, message)
 
     async def end(self) -> None:
-        """QEMU has ended: so does its helper, by itself or by SIGTERM; what it leaves is removed."""
+        """QEMU, or its interface, is gone: so is the helper, by itself or by SIGTERM; what it leaves is removed."""
+        self._over = True
         process, self.process = self.process, None
         if process is not None:
             await process.terminate(LEAVE)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from virlet.engine.ending import end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
+from virlet.engine.unplug import refused, remove_nic
 from virlet.enums import DomainState, EventId, Lifecycle, PmSuspendedDetail
 from virlet.model.lifecycle import TABLE, Action
 from virlet.model.machine import CrashAction, PowerAction
@@ -175,12 +176,16 @@ class Reactions:
             self._guest.emit_other(EventId.BALLOON_CHANGE, actual=actual // 1024)
 
     def _deleted(self, data: Data) -> None:
-        if alias := _text(data, "device"):
-            self._guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
+        alias, guest = _text(data, "device"), self._guest
+        if any(nic.alias == alias for nic in guest.domain.devices.interfaces):
+            guest.tasks.start(remove_nic(guest, self._run, alias), f"removal of {alias} of '{guest.name}'")
+        elif alias:
+            guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
 
     def _not_deleted(self, data: Data) -> None:
         if alias := _text(data, "device"):
             self._guest.emit_other(EventId.DEVICE_REMOVAL_FAILED, devAlias=alias)
+            refused(self._run, alias)
 
     def _tray(self, data: Data) -> None:
         if alias := _text(data, "id"):
@@ -205,10 +210,14 @@ class Reactions:
         return next((each for each in self._run.helpers.values() if each.record.netdev == netdev), None)
 
     def _connected(self, data: Data) -> None:
+        if (peer := self._run.peers.get(_text(data, "netdev-id"))) is not None:
+            peer.connected.set()
         if (helper := self._helper(data)) is not None:
             helper.on_connected()
 
     def _disconnected(self, data: Data) -> None:
+        if (peer := self._run.peers.get(_text(data, "netdev-id"))) is not None:
+            peer.lost = True
         if (helper := self._helper(data)) is not None:
             helper.on_disconnected()
 

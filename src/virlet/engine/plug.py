@@ -1,0 +1,239 @@
+"""An interface comes into a running guest, wholly or not at all.
+
+The plan is that of a start (:mod:`virlet.plan.hotplug`).  Before anything is done the status file says what will be, so
+that the next daemon can undo or finish it (:mod:`virlet.engine.adopt`); every effect registers its undo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import shlex
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from virlet.engine.fds import FdTable
+from virlet.engine.files import make_private
+from virlet.engine.guest import Guest, Peer, Run
+from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.status import Attaching, HelperRecord
+from virlet.engine.unplug import drop_netdev
+from virlet.enums import EventId
+from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, OperationTimeout, SystemFailure
+from virlet.model.domain import format_device
+from virlet.model.interface import Interface
+from virlet.plan.base import Dial, HelperPlan, Ready
+from virlet.plan.hotplug import HotNet, with_interface
+from virlet.proc.logfile import tail
+from virlet.proc.ports import conflicts, wait_listening
+from virlet.proc.process import Process
+from virlet.proc.sockets import Listeners, listeners
+from virlet.qmp.monitor import QmpError
+
+__all__ = ["plug"]
+
+log = logging.getLogger(__name__)
+
+GRACE = 2.0
+"""Seconds that a helper has to end when the attachment that needed it has failed."""
+STREAM_WAIT = 10.0
+"""Seconds for QEMU to listen, and to accept what was dialled: both take it about a millisecond."""
+
+
+async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
+    """Give the guest *nic* as *hot* says, or change nothing; the caller holds the job.
+
+    When it returns, every forwarded port accepts and DEVICE_ADDED is out.  Raises :class:`BadConfig` for ports that are
+    taken, :class:`InternalError` with QEMU's or the helper's own words for all that they refuse.
+    """
+    helper, before = hot.net.helper, listeners()
+    problems = conflicts(helper.forwards, before) if helper is not None else []
+    if problems:
+        raise BadConfig(problems)
+    attachment = _Attachment(guest, guest.running(), nic, hot, before)
+    async with AsyncExitStack() as undo:
+        await attachment.bring_up(undo)
+        undo.pop_all()
+    attachment.run.peers.pop(hot.netdev, None)
+    for command in hot.after:
+        await guest.execute(command.name, command.arguments)
+    guest.emit_other(EventId.DEVICE_ADDED, devAlias=hot.net.alias)
+    log.info("%s: attached %s (%s)", guest.name, hot.net.alias, hot.net.backend)
+
+
+@dataclass(slots=True)
+class _Attachment:
+    """One attachment, step by step; each step registers its undo."""
+
+    guest: Guest
+    run: Run
+    nic: Interface
+    hot: HotNet
+    before: Listeners
+    peer: Peer = field(default_factory=Peer)
+    dialled: bool = False
+
+    async def bring_up(self, undo: AsyncExitStack) -> None:
+        """Everything up to the card in the guest and its XML."""
+        helper = self.hot.net.helper
+        self._intend(HelperRecord(self._alias, self.hot.netdev, helper) if helper is not None else None)
+        undo.callback(self._forget)
+        if self.hot.listens is not None:
+            make_private(self.hot.listens.parent)
+            undo.callback(_unlink, (self.hot.listens,))
+        with FdTable() as fds:
+            await self._netdev(fds, undo)
+            if helper is not None:
+                await self._helper(helper, fds, undo)
+        await self.guest.execute("device_add", self.hot.device_add.arguments)
+        self._adopt()
+
+    @property
+    def _alias(self) -> str:
+        return self.hot.net.alias
+
+    # Intent
+
+    def _intend(self, helper: HelperRecord | None) -> None:
+        xml = format_device(self.nic, secure=True)
+        self._note((Attaching(self._alias, self.hot.netdev, xml, helper),))
+        self.guest.save(strict=True)
+
+    def _note(self, attaching: tuple[Attaching, ...]) -> None:
+        self.run.record = replace(self.run.record, attaching=attaching)
+
+    def _forget(self) -> None:
+        self._note(())
+        self.guest.save()
+
+    def _adopt(self) -> None:
+        """The card is there: it is part of the running guest from now on."""
+        guest = self.guest
+        self._note(())
+        if guest.live is not None:
+            guest.live = with_interface(guest.live, self.nic)
+        guest.changed()
+        guest.save()
+
+    # Effects
+
+    async def _netdev(self, fds: FdTable, undo: AsyncExitStack) -> None:
+        run, hot = self.run, self.hot
+        fds.open(send.source for send in hot.sends)
+        run.peers[hot.netdev] = self.peer
+        undo.callback(run.peers.pop, hot.netdev, None)
+        sent: list[str] = []
+        try:
+            for send in hot.sends:
+                await run.monitor.send_fd(send.name, fds[send.source])
+                sent.append(send.name)
+            await self.guest.execute("netdev_add", hot.netdev_add.arguments)
+        except QmpError:
+            await self._take_back(sent)
+            raise
+        undo.push_async_callback(self._drop_netdev)
+
+    async def _take_back(self, names: list[str]) -> None:
+        """Descriptors that no backend has taken."""
+        for name in names:
+            try:
+                await self.guest.execute("closefd", {"fdname": name})
+            except QmpError as error:
+                log.debug("%s: %s", self.guest.name, error)
+
+    async def _drop_netdev(self) -> None:
+        try:
+            if self.hot.listens is not None and not self.peer.connected.is_set():
+                # QEMU begins to listen in a thread of its own, and crashes when the backend goes before that has come
+                # back (7.2).  An accepted connection proves that it has.
+                with suppress(SystemFailure, OperationTimeout), FdTable() as fds:
+                    if not self.dialled:
+                        await self._dial(fds, Dial(self.hot.listens))
+                    await self._accepted()
+            await drop_netdev(self.guest, self.hot.netdev)
+        except OperationInvalid as error:
+            log.debug("%s: %s", self.guest.name, error)
+
+    async def _dial(self, fds: FdTable, source: Dial) -> None:
+        """Connect to the socket that QEMU is about to listen on.
+
+        No event tells of listen(2), so one answer of QEMU's lies between two tries; the second has been enough.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STREAM_WAIT
+        while True:
+            try:
+                fds.open((source,))
+            except SystemFailure as error:
+                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED) or loop.time() > deadline:
+                    raise
+            else:
+                self.dialled = True
+                return
+            await self.guest.execute("query-status")
+
+    async def _helper(self, plan: HelperPlan, fds: FdTable, undo: AsyncExitStack) -> None:
+        for source in plan.fds:
+            if isinstance(source, Dial):
+                await self._dial(fds, source)
+        fds.open(plan.fds)
+        said = 0
+        if plan.stderr is not None:
+            fds.open((plan.stderr,))
+            said = plan.stderr.path.stat().st_size
+        process = await run_helper(plan, fds)
+        undo.push_async_callback(process.terminate, GRACE)
+        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity)
+        self._intend(record)
+        await self._ready(plan, process, said)
+        helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
+        undo.push_async_callback(self._retire, helper)
+        helper.own(process)
+        if self.peer.lost:
+            helper.on_disconnected()
+
+    async def _retire(self, helper: Helper) -> None:
+        if self.run.helpers.get(self._alias) is helper:
+            del self.run.helpers[self._alias]
+        await helper.end()
+
+    async def _ready(self, plan: HelperPlan, process: Process, said: int) -> None:
+        try:
+            await self._accepted()
+            if plan.ready is Ready.PORTS_LISTEN:
+                await wait_listening(process, plan.forwards, self.before)
+        except OperationFailed:
+            await process.ended_within(GRACE)
+        if not process.running:
+            path = plan.stderr.path if plan.stderr is not None else None
+            size = path.stat().st_size if path is not None else 0
+            words = tail(path, min(4096, size - said + 1)) if path is not None and size > said else ""
+            raise InternalError(
+                f"Child process ({plan.name} of '{self.guest.name}') unexpected {process.status}: {words}",
+                hint=f"it was told: {shlex.join(str(word) for word in plan.argv if isinstance(word, str))}",
+            )
+
+    async def _accepted(self) -> None:
+        """Wait until QEMU has accepted the connection; raises :class:`OperationTimeout`."""
+        if self.hot.listens is None:
+            return
+        waiting = asyncio.ensure_future(self.peer.connected.wait())
+        ends: set[asyncio.Future[Any]] = {waiting, self.run.monitor.closed}
+        try:
+            await asyncio.wait(ends, timeout=STREAM_WAIT, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self.run.monitor.closed.done():
+            raise OperationInvalid("domain is not running")
+        if not self.peer.connected.is_set():
+            raise OperationTimeout(f"QEMU of '{self.guest.name}' has not accepted the connection of {self._alias}")
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()

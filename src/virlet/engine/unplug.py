@@ -1,0 +1,88 @@
+"""An interface leaves a running guest: asked for by the user, done by the guest, whenever it does.
+
+``device_del`` is a request.  A guest that answers does so within a blink, one that is paused or still boots does not
+answer at all: its device, its helper and its XML stay, and QEMU's DEVICE_DELETED finishes the job whenever it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from virlet.engine.guest import Guest, Run
+from virlet.enums import EventId
+from virlet.errors import OperationFailed, OperationTimeout
+from virlet.model.interface import Interface
+from virlet.plan.hotplug import without_interface
+from virlet.qmp.monitor import QmpError
+
+__all__ = ["UNPLUG_WAIT", "drop_netdev", "refused", "remove_nic", "unplug"]
+
+log = logging.getLogger(__name__)
+
+UNPLUG_WAIT = 5.0
+"""Seconds that a call waits for the guest, as libvirt does."""
+
+
+async def unplug(guest: Guest, nic: Interface) -> None:
+    """Ask the guest to give *nic* back, and wait a while; the caller holds the job.
+
+    Returns also when the guest has not answered; raises :class:`OperationFailed` when it refuses.
+    """
+    run, alias = guest.running(), nic.alias or ""
+    answer = run.unplugging[alias] = asyncio.get_running_loop().create_future()
+    try:
+        try:
+            await guest.execute("device_del", {"id": alias})
+        except QmpError as error:
+            if error.error_class != "DeviceNotFound":
+                raise
+            await remove_nic(guest, run, alias)  # The guest has given it back while nobody listened.
+        ends: set[asyncio.Future[Any]] = {answer, run.monitor.closed}
+        await asyncio.wait(ends, timeout=UNPLUG_WAIT, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            answer.result()
+        elif run.monitor.closed.done():
+            guest.running()
+        else:
+            log.info("%s: the guest has not given %s back yet", guest.name, alias)
+    finally:
+        del run.unplugging[alias]
+        answer.cancel()
+
+
+def refused(run: Run, alias: str) -> None:
+    """The guest keeps its device: tell whoever waits."""
+    answer = run.unplugging.get(alias)
+    if answer is not None and not answer.done():
+        answer.set_exception(OperationFailed("unplug of device was rejected by the guest"))
+
+
+async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
+    """The card is gone: so go its backend, its helper, its files and its XML, and everybody is told."""
+    helper = run.helpers.pop(alias, None)
+    # The helper ends first: it would take the end of the stream for a loss.
+    if helper is not None:
+        try:
+            await helper.end()
+        except OperationTimeout as error:
+            log.error("%s: %s", guest.name, error)
+    await drop_netdev(guest, f"host{alias}")
+    if guest.run is not run or guest.live is None:
+        return
+    guest.live = without_interface(guest.live, alias)
+    guest.changed()
+    guest.save()
+    guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
+    answer = run.unplugging.get(alias)
+    if answer is not None and not answer.done():
+        answer.set_result(None)
+
+
+async def drop_netdev(guest: Guest, netdev: str) -> None:
+    """Take a backend away that no card uses; one that is not there is no trouble."""
+    try:
+        await guest.execute("netdev_del", {"id": netdev})
+    except QmpError as error:
+        log.warning("%s: %s", guest.name, error)
