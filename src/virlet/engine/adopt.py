@@ -19,6 +19,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.settle import settle_interfaces
 from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
+from virlet.engine.taps import put_back, run_downscripts
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
 from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure, VirletError
 from virlet.model.domain import parse_domain
@@ -164,6 +165,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     _register(guest, run)
     guest.own(run, domain, record.id)
+    run.undo.push_async_callback(run_downscripts, domain)
     for item in record.helpers:
         helper = run.helpers[item.alias] = Helper(guest, guest.tasks, item)
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
@@ -185,6 +187,7 @@ def _register(guest: Guest, run: Run) -> None:
     record = run.record
     run.undo.callback(guest.context.status.remove, record.uuid)
     run.undo.callback(_remove, record.leaves, record.directories)
+    run.undo.callback(put_back, record.put_back)
     run.undo.push_async_callback(run.monitor.close)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -21,6 +21,7 @@ from virlet.errors import NoDomain
 from virlet.net.choose import Registry
 from virlet.plan.base import GuestDirs
 from virlet.plan.facts import Facts
+from virlet.proc.links import links
 
 __all__ = ["Context", "Dirs", "Guests"]
 
@@ -136,11 +137,14 @@ class Context:
         found = await probe_emulator(Path(emulator), self.dirs.cache)
         self.facts = replace(self.facts, qemu={**self.facts.qemu, emulator: found})
 
-    def look_again(self) -> None:
-        """Links, routes and name servers change while we run; looking costs 0.4 ms, so every plan is made afresh."""
+    def look_again(self, names: Iterable[str] = ()) -> None:
+        """Links, routes and name servers change while we run; looking costs 0.4 ms, so every plan is made afresh.
+
+        *names* are the links that the plan is about.  Raises :class:`SystemFailure` where the kernel does not tell.
+        """
         known = self.facts.host
-        now = probe_host(known.kvm)
-        self.facts = replace(self.facts, host=replace(now, machine_id=known.machine_id, uuid=known.uuid))
+        now = replace(probe_host(known.kvm), machine_id=known.machine_id, uuid=known.uuid)
+        self.facts = replace(self.facts, host=now, links=links(names))
 
     async def ask_again(self) -> None:
         """Programs that were installed or upgraded since the daemon began are met as well."""
@@ -149,7 +153,7 @@ class Context:
         known = self.facts.host
         host = replace(found.host, machine_id=known.machine_id, uuid=known.uuid)
         # One that does not answer today is still the one that guests were defined with.
-        self.facts = replace(found, host=host, qemu={**self.facts.qemu, **found.qemu})
+        self.facts = replace(found, host=host, qemu={**self.facts.qemu, **found.qemu}, links=self.facts.links)
 
     def next_id(self) -> int:
         """The number of the next guest that starts; never reused while a daemon lives."""

@@ -6,15 +6,28 @@ child has its copy, ours is closed as well.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from virlet.errors import SystemFailure
-from virlet.plan.base import Dial, FdSource, Listener, LogFile, PairEnd
+from virlet.errors import ConfigUnsupported, SystemFailure
+from virlet.net.admin import make_tap
+from virlet.plan.base import (
+    BridgeTap,
+    Dial,
+    FdSource,
+    Listener,
+    LogFile,
+    OpenMacvtap,
+    OpenTap,
+    OpenVhost,
+    PairEnd,
+)
 from virlet.proc.logfile import open_log
+from virlet.proc.tun import TapFlag, configure, hardware_address, open_macvtap, open_tap, tap_name
 
 __all__ = ["FdTable", "dial", "listen"]
 
@@ -59,11 +72,12 @@ def _too_long(path: Path) -> str | None:
 class FdTable:
     """What every source of a plan became; the same source is the same descriptor."""
 
-    __slots__ = ("_fds", "_paths", "_stack")
+    __slots__ = ("_fds", "_paths", "_stack", "_taps")
 
     def __init__(self) -> None:
         self._fds: dict[FdSource, int] = {}
         self._paths: list[Path] = []
+        self._taps: dict[str, str] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> FdTable:
@@ -82,6 +96,20 @@ class FdTable:
     def paths(self) -> tuple[Path, ...]:
         """The sockets that were bound."""
         return tuple(self._paths)
+
+    @property
+    def taps(self) -> dict[str, str]:
+        """Interface's alias → what the kernel calls the tap that was opened for it."""
+        return dict(self._taps)
+
+    def put(self, source: FdSource, fd: int) -> None:
+        """Take over a descriptor that came in another way than by :meth:`open`."""
+        self._fds[source] = self._keep(fd)
+        if isinstance(source, BridgeTap):
+            try:
+                self._taps[source.alias] = tap_name(fd)
+            except OSError as error:
+                raise SystemFailure.of(error, f"what {source.helper} sent is no tap device") from error
 
     def open(self, sources: Iterable[FdSource]) -> None:
         """Open what is not open yet, listeners first: a connection may be dialled to one of them."""
@@ -102,6 +130,30 @@ class FdTable:
                     self._fds[PairEnd(name, end, datagram)] = self._keep(sock.detach())
             case LogFile(path, truncate):
                 self._fds[source] = self._keep(open_log(path, truncate=truncate))
+            case OpenTap():
+                self._fds[source] = self._keep(self._tap(source))
+            case OpenMacvtap():
+                self._fds[source] = self._keep(_macvtap(source))
+            case OpenVhost(path=path):
+                self._fds[source] = self._keep(_vhost(path))
+            case BridgeTap():
+                raise AssertionError("a bridge's tap is sent by a program: see virlet.engine.taps.open_all")
+
+    def _tap(self, tap: OpenTap) -> int:
+        """One more queue of the device that its alias means."""
+        known = self._taps.get(tap.alias)
+        try:
+            fd, name = open_tap(tap.path, known or tap.name, _flags(tap))
+        except OSError as error:
+            raise _no_tap(tap, error) from error
+        self._taps[tap.alias] = name
+        if tap.create and known is None:
+            try:
+                configure(name, mac=tap.mac, mtu=tap.mtu)
+            except OSError as error:
+                os.close(fd)
+                raise SystemFailure.of(error, f"Unable to set up tap device {name}") from error
+        return fd
 
     def _keep(self, fd: int) -> int:
         self._stack.callback(os.close, fd)
@@ -117,3 +169,58 @@ class FdTable:
         for path in self._paths:
             with suppress(OSError):
                 path.unlink()
+
+
+def _flags(source: OpenTap | OpenMacvtap) -> int:
+    return (TapFlag.VNET_HDR if source.vnet_hdr else 0) | (TapFlag.MULTI_QUEUE if source.multi_queue else 0)
+
+
+def _no_tap(tap: OpenTap, error: OSError) -> SystemFailure:
+    """libvirt's texts; what can be known before was checked before."""
+    if error.errno == errno.ENOENT:
+        return SystemFailure.of(error, f"Unable to open {tap.path}, is tun module loaded?", hint="modprobe tun")
+    if tap.create:
+        name = tap.name.replace("%d", "0")
+        made = make_tap(name, os.getuid(), multi_queue=tap.multi_queue, vnet_hdr=tap.vnet_hdr)
+        hint = f"let root run: {made}; and name it: <target dev='{name}' managed='no'/>"
+        return SystemFailure.of(error, f"Unable to create tap device {tap.name}", hint=hint)
+    if tap.multi_queue:
+        maybe = "existing device was created without multi_queue flag"
+        return SystemFailure.of(error, f"Unable to create multiple fds for tap device {tap.name} (maybe {maybe})")
+    maybe = "existing device was created with multi_queue flag but device XML lacks 'queues' greater than one"
+    busy = "another program has it open: end that first" if error.errno == errno.EBUSY else None
+    return SystemFailure.of(error, f"Unable to set tap device {tap.name} (maybe {maybe})", hint=busy)
+
+
+def _macvtap(tap: OpenMacvtap) -> int:
+    """Raises :class:`SystemFailure`, also where the node is that of another link (of another network namespace)."""
+    try:
+        fd = open_macvtap(tap.node, _flags(tap), tap.device)
+    except ValueError:
+        raise _other_link(tap) from None
+    except OSError as error:
+        what = "set vnet or multiqueue flags on macvtap" if error.errno == errno.EINVAL else f"open {tap.node}"
+        raise SystemFailure.of(error, f"unable to {what} ({tap.name})") from error
+    if (tap_name(fd), hardware_address(fd)) != (tap.name, tap.mac):
+        os.close(fd)
+        raise _other_link(tap)
+    return fd
+
+
+def _other_link(tap: OpenMacvtap) -> SystemFailure:
+    return SystemFailure(
+        f"{tap.node} is not {tap.name}: a link of another network namespace has the same number, and the file is its",
+        hint=f"let root make {tap.name} anew under a number of its own: ip link add link DEV name {tap.name} index"
+        " 100007 type macvtap; then give you /dev/tap100007",
+        errno=errno.ENODEV,
+    )
+
+
+def _vhost(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigUnsupported(
+            "vhost-net was requested for an interface, but is unavailable",
+            hint=f"{path}: {error.strerror}; let root run: modprobe vhost_net; chmod a+rw {path}",
+        ) from error

@@ -11,7 +11,7 @@ from virlet.model.chardev import ChardevSource, Console, Parallel, Serial
 from virlet.model.domain import Domain
 from virlet.model.graphics import Graphics
 
-__all__ = ["pty_paths", "vnc_ports", "with_ptys", "with_vnc_ports"]
+__all__ = ["pty_paths", "target_of", "vnc_ports", "with_ptys", "with_targets", "with_vnc_ports"]
 
 _PTY = re.compile(r"pty:(/dev/pts/[0-9]{1,9})")
 
@@ -50,6 +50,22 @@ def _connected(line: Line, paths: Mapping[str, str]) -> Line:
     source = replace(line.source or ChardevSource(), path=path)
     made: Line = replace(line, tty=path, sources=(source, *line.sources[1:]))
     return made
+
+
+def with_targets(domain: Domain, names: Mapping[str, str]) -> Domain:
+    """*domain* with the devices that were opened for its interfaces; *names* by alias."""
+    if not names:
+        return domain
+    interfaces = tuple(
+        replace(nic, target=names[nic.alias]) if nic.alias is not None and nic.alias in names else nic
+        for nic in domain.devices.interfaces
+    )
+    return replace(domain, devices=replace(domain.devices, interfaces=interfaces))
+
+
+def target_of(domain: Domain, alias: str) -> str:
+    """The device on the host of the interface with that alias; empty where it has none."""
+    return next((nic.target or "" for nic in domain.devices.interfaces if nic.alias == alias), "")
 
 
 def vnc_ports(answer: object) -> tuple[int, ...]:

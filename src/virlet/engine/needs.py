@@ -29,6 +29,7 @@ def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Prob
     found = [(file_problem(need), need) for need in (emulator, *plan.files_needed)]
     errnos = [number for number, _ in found if number]
     problems = [_file(number, need) for number, need in found if number]
+    problems += [problem for net in plan.nets for problem in net.refusals]
     problems += conflicts(forwards_of(plan), before)
     if problems:
         error = BadConfig(locate(problem) for problem in problems)

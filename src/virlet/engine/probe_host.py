@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +12,21 @@ from pathlib import Path
 from virlet.plan.facts import HostFacts, Support, Topology
 from virlet.proc.identity import boot_id
 
-__all__ = ["probe_host"]
+__all__ = ["BRIDGE_HELPERS", "probe_host"]
 
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
 _RTF_UP, _RTF_REJECT = 0x1, 0x200
+BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
+"""Where distributions put the one program that makes taps on bridges for everybody."""
 
 
 def probe_host(kvm: Support) -> HostFacts:
     """Look around; *kvm* was found elsewhere."""
     machine_id = _read("/etc/machine-id").strip() or _read("/var/lib/dbus/machine-id").strip()
     cpu = _first_cpu()
+    machine = os.uname().machine
     return HostFacts(
-        arch=_MACHINES.get(platform.machine(), platform.machine()),
+        arch=_MACHINES.get(machine, machine),
         hostname=socket.gethostname(),
         machine_id=machine_id,
         uuid=_uuid(machine_id),
@@ -44,6 +47,9 @@ def probe_host(kvm: Support) -> HostFacts:
         may_ping=_may_ping(),
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
         nameservers=tuple(_nameservers()),
+        groups=frozenset({os.getegid(), *os.getgroups()}),
+        bridge_helper=(helper := next(filter(os.path.lexists, BRIDGE_HELPERS), "")),
+        bridge_helper_may=_may_bridge(helper),
     )
 
 
@@ -118,6 +124,22 @@ def _nameservers() -> Iterator[str]:
         match line.split():
             case ["nameserver", address, *_]:
                 yield address
+
+
+def _may_bridge(helper: str) -> Support:
+    """Whether the helper can have what it needs, CAP_NET_ADMIN; whether it wants to is said by its ACL when it runs."""
+    if not helper:
+        return Support(False, "qemu-bridge-helper is not installed", "install a package such as 'qemu-system-common'")
+    try:
+        found = os.stat(helper)
+        privileged = bool(found.st_mode & stat.S_ISUID) or "security.capability" in os.listxattr(helper)
+    except OSError as error:
+        return Support(False, f"{helper} cannot be looked at: {error.strerror}")
+    if not os.access(helper, os.X_OK):
+        return Support(False, f"{helper} may not be run by you", f"let root run: chmod 4755 {helper}")
+    if not privileged and os.getuid() != 0:
+        return Support(False, f"{helper} has no right to make devices", f"let root run: chmod u+s {helper}")
+    return Support(True, f"{helper} is set-user-ID")
 
 
 def _may_ping() -> bool:

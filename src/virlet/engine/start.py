@@ -25,18 +25,20 @@ from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper, run_helper
-from virlet.engine.live import pty_paths, vnc_ports, with_ptys, with_vnc_ports
+from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import refuse
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
+from virlet.engine.taps import open_all, put_back, run_downscripts, run_script
 from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
 from virlet.enums import DomainState
 from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, Problem
 from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
+from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
-from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, Ready, render
+from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
 from virlet.plan.launch import plan_launch
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
@@ -55,7 +57,7 @@ GRACE = 2.0
 
 def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan]:
     """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
-    context.look_again()
+    context.look_again(links_named(definition))
     dirs = context.guest_dirs(definition.uuid)
     domain = assign_aliases(definition, dirs)
     try:
@@ -159,7 +161,8 @@ class _Launch:
         record = self._prepare(undo)
         with FdTable() as fds:
             undo.callback(fds.unlink)
-            fds.open((*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
+            await open_all(fds, (*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
+            await self._taps(fds, undo)
             sock = dial(self.plan.monitor.path)
             undo.callback(sock.close)
             # QEMU first: it takes longest to come up, and what follows is done meanwhile.
@@ -173,6 +176,18 @@ class _Launch:
         assert self.monitor is not None
         await self._talk(self.monitor, paused=paused)
         return self._run(qemu, self.monitor, record)
+
+    async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
+        """Tell the live XML what the taps are called, and run the user's scripts."""
+        self.domain = with_targets(self.domain, fds.taps)
+        undo.callback(put_back, self._found())
+        undo.push_async_callback(run_downscripts, self.domain)
+        for net in self.plan.nets:
+            if net.script:
+                await run_script(net.script, target_of(self.domain, net.alias))
+
+    def _found(self) -> tuple[OpenTap, ...]:
+        return tuple(tap for net in self.plan.nets for tap in net.put_back)
 
     def _helped(self) -> Iterator[NetPlan]:
         return (net for net in self.plan.nets if net.helper is not None)
@@ -196,6 +211,7 @@ class _Launch:
             leaves=plan.leaves,
             directories=(self.directory,),
             tainted=plan.tainted,
+            put_back=self._found(),
         )
         guest.context.status.save(record)
         undo.callback(guest.context.status.remove, guest.uuid)

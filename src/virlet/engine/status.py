@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,6 +100,8 @@ class Record:
     leaves: tuple[Path, ...] = ()
     directories: tuple[Path, ...] = ()
     tainted: tuple[str, ...] = ()
+    put_back: tuple[OpenTap, ...] = ()
+    """Devices of somebody else's to leave as they were (:attr:`virlet.plan.base.NetPlan.put_back`)."""
     attaching: tuple[Attaching, ...] = ()
     """One at most, since a guest has one job at a time."""
     cause: str = ""
@@ -138,6 +139,8 @@ class StatusDir:
         make_private(self.path)
         for other in self.path.parent.iterdir():
             if other != self.path and other.is_dir() and not other.is_symlink():
+                import shutil
+
                 shutil.rmtree(other, ignore_errors=True)
 
     def load(self) -> Iterator[Record]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -13,6 +15,8 @@ from virlet.plan.facts import Facts, QemuFacts, Support
 from virlet.plugins import entry_points
 
 __all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
+
+log = logging.getLogger(__name__)
 
 _PREFERENCE = ("passt", "slirp")
 """Measured from guest to host and back, Gbit/s: passt 2.7 and 4.5, built-in slirp 0.5 and 1.3 (docs/network.md)."""
@@ -63,8 +67,16 @@ class Choice:
 @cache
 def registry() -> Registry:
     """Every backend of the entry-point group ``virlet.net``, ours first; loaded at the first call."""
-    backends: list[NetBackend] = [cast("type[NetBackend]", point.load())() for point in entry_points("virlet.net")]
-    return Registry(tuple(sorted(backends, key=_rank)))
+    return Registry(tuple(sorted(_loaded(), key=_rank)))
+
+
+def _loaded() -> Iterator[NetBackend]:
+    for point in entry_points("virlet.net"):
+        try:
+            yield cast("type[NetBackend]", point.load())()
+        except (ImportError, AttributeError) as error:
+            # Half removed, or made for another virlet: no reason to have no network at all.
+            log.error("network backend '%s' (%s) is left out: %s", point.name, point.value, error)
 
 
 def _rank(backend: NetBackend) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from itertools import chain
 
 from virlet.enums import ErrorCode
 from virlet.errors import Problem
-from virlet.model.interface import Interface, InterfaceType, PortForward, PortRange
+from virlet.model.interface import DriverName, Interface, InterfaceType, PortForward, PortRange
 from virlet.net.forwards import HIGHEST_PORT, clashes, flatten
 from virlet.net.rules import rules_of
 from virlet.plan.base import Forward
@@ -90,24 +90,34 @@ def _clashes(forwards: Sequence[Forward]) -> Iterator[Problem]:
         )
 
 
+_QUEUED = frozenset({InterfaceType.ETHERNET, InterfaceType.BRIDGE, InterfaceType.VHOSTUSER})
+_VHOST = frozenset({InterfaceType.VHOSTUSER})
+
+
 def refuse_at_start(nic: Interface, path: str) -> Iterator[Problem]:
-    """What may be defined but not started, on a user network."""
+    """What may be defined but not started, whichever backend carries the interface."""
     driver = nic.driver
-    if driver is not None and nic.is_virtio and (driver.queues or 0) > 1:
+    if driver is not None and nic.is_virtio and (driver.queues or 0) > 1 and nic.type not in _QUEUED:
         yield Problem(
             f"{path}/driver/@queues",
             f"interface {nic.mac} - multiqueue is not supported for network interfaces of type {nic.type}",
         )
     if nic.script is not None and nic.type is not InterfaceType.ETHERNET:
         yield Problem(f"{path}/script", f"scripts are not supported on interfaces of type {nic.type}")
-    for name, size in (
-        ("rx_queue_size", driver.rx_queue_size if driver else None),
-        ("tx_queue_size", driver.tx_queue_size if driver else None),
+    yield from _queue_sizes(nic, path)
+
+
+def _queue_sizes(nic: Interface, path: str) -> Iterator[Problem]:
+    """QEMU's limits: only a worker outside QEMU (vhost-user, vhost-net) may have more than 256 entries to send."""
+    driver = nic.driver
+    if driver is None or not nic.is_virtio:
+        return
+    long = nic.type in _VHOST or (nic.type in _QUEUED and driver.name is DriverName.VHOST)
+    for name, size, high in (
+        ("rx_queue_size", driver.rx_queue_size, 1024),
+        ("tx_queue_size", driver.tx_queue_size, 1024 if long else 256),
     ):
-        low, high = (256, 1024) if name == "rx_queue_size" else (256, 256)
-        if size and nic.is_virtio and not low <= size <= high:
-            yield Problem(
-                f"{path}/driver/@{name}",
-                f"{name} {size} is not possible on a user network",
-                hint=f"use {low} to {high}",
-            )
+        if size and not 256 <= size <= high:
+            what = "a user network" if nic.type is InterfaceType.USER else f"interfaces of type {nic.type}"
+            hint = f"use 256 to {high}" if high > 256 else "use 256"
+            yield Problem(f"{path}/driver/@{name}", f"{name} {size} is not possible on {what}", hint=hint)

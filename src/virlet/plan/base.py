@@ -7,7 +7,6 @@ them, numbers them at spawn, and :func:`render` puts the numbers into the words 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from typing import TypeAlias
 from virlet.errors import Problem
 
 __all__ = [
+    "TUN",
+    "VHOST_NET",
     "Access",
     "BridgeTap",
     "Dial",
@@ -85,6 +86,10 @@ class LogFile:
     truncate: bool = False
 
 
+TUN = "/dev/net/tun"
+VHOST_NET = "/dev/vhost-net"
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTap:
     """One queue of a tap device.  The same *alias* is the same device, whatever the kernel calls it."""
@@ -102,7 +107,7 @@ class OpenTap:
     """Address of a device that is made."""
     mtu: int | None = None
     """MTU of a device that is made."""
-    path: str = "/dev/net/tun"
+    path: str = TUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class OpenVhost:
 
     alias: str
     queue: int = 0
-    path: str = "/dev/vhost-net"
+    path: str = VHOST_NET
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +341,10 @@ class NetPlan:
     """Files of the user's that this interface needs."""
     refusals: tuple[Problem, ...] = ()
     """What is known to fail at start, although a plan can be shown; the engine refuses it before anything is done."""
+    script: str = ""
+    """A program of the user's that is run with the device's name once that is open; empty for none."""
+    put_back: tuple[OpenTap, ...] = ()
+    """Devices whose settings QEMU's use of them changes: opened once more like this when it has ended."""
     waits_for: str = ""
     """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
 
@@ -373,7 +382,12 @@ class LaunchPlan:
 
 def short_name(alias: str) -> str:
     """*alias*, or a digest of one that would not fit into the 108 bytes of a socket's path."""
-    return alias if len(alias) <= 20 else hashlib.sha256(alias.encode()).hexdigest()[:20]
+    if len(alias) <= 20:
+        return alias
+    # Not at the top: it loads OpenSSL, and hardly any alias is that long.
+    import hashlib
+
+    return hashlib.sha256(alias.encode()).hexdigest()[:20]
 
 
 Number: TypeAlias = Callable[[FdSource], int | str]
