@@ -197,7 +197,7 @@ async def test_snapshots_and_checkpoints_are_none(client, dom):
 
 @pytest.mark.parametrize(
     "name",
-    ["NETWORKS", "INTERFACES", "NODE_DEVICES", "NWFILTERS", "NWFILTER_BINDINGS", "SECRETS"],
+    ["NETWORKS", "STORAGE_POOLS", "INTERFACES", "NODE_DEVICES", "NWFILTERS", "NWFILTER_BINDINGS", "SECRETS"],
 )
 async def test_things_that_we_do_not_have_are_empty_lists(client, name):
     procedure = getattr(remote, f"CONNECT_LIST_ALL_{name}")
@@ -206,17 +206,10 @@ async def test_things_that_we_do_not_have_are_empty_lists(client, name):
         await client.ask(procedure, 1, 0x2000_0000)
 
 
-@pytest.mark.parametrize("name", ["NETWORKS", "DEFINED_NETWORKS", "INTERFACES", "SECRETS"])
+@pytest.mark.parametrize("name", ["NETWORKS", "DEFINED_NETWORKS", "STORAGE_POOLS", "INTERFACES", "SECRETS"])
 async def test_things_that_we_do_not_have_the_old_way(client, name):
     assert await client.ask(getattr(remote, f"CONNECT_NUM_OF_{name}")) == (0,)
     assert await client.ask(getattr(remote, f"CONNECT_LIST_{name}"), 5) == ((),)
-
-
-async def test_storage_is_not_supported_so_that_clients_open_files_by_themselves(client):
-    with pytest.raises(NoSupport, match="virConnectListAllStoragePools"):
-        await client.ask(remote.CONNECT_LIST_ALL_STORAGE_POOLS, 1, 0)
-    with pytest.raises(NoSupport, match="virConnectNumOfStoragePools"):
-        await client.ask(remote.CONNECT_NUM_OF_STORAGE_POOLS)
 
 
 async def test_title_description_and_elements(client, driver):

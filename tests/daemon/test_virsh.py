@@ -59,7 +59,7 @@ async def test_the_host(virsh):
     assert "idle:" in await virsh("nodecpustats")
     assert "CPUs present:" in await virsh("nodecpumap")
     assert "<host/>" in await virsh("capabilities")
-    for command in ("net-list", "iface-list", "nodedev-list", "nwfilter-list", "secret-list"):
+    for command in ("net-list", "pool-list", "iface-list", "nodedev-list", "nwfilter-list", "secret-list"):
         await virsh(command)
 
 

@@ -1,8 +1,4 @@
-"""Objects that virlet does not have: their lists are empty, which is an answer, where "not supported" would be none.
-
-Not so storage pools: a client that is shown a list of pools, even an empty one, wants to make a pool for every disk it
-is given, and virt-install gives up when it cannot; told that there is no storage driver, it opens the file by itself.
-"""
+"""Objects that virlet does not have: their lists are empty, which is an answer, where "not supported" would be none."""
 
 from __future__ import annotations
 
@@ -23,6 +19,7 @@ TABLE = Table()
 
 _LISTS: tuple[tuple[AnyProcedure, int, str], ...] = (
     (remote.CONNECT_LIST_ALL_NETWORKS, 0x3F, "networkConnectListAllNetworks"),
+    (remote.CONNECT_LIST_ALL_STORAGE_POOLS, 0xFFFFF, "storageConnectListAllStoragePools"),
     (remote.CONNECT_LIST_ALL_INTERFACES, 0x3, "udevConnectListAllInterfaces"),
     (remote.CONNECT_LIST_ALL_NODE_DEVICES, 0xC01FFFFF, "nodeConnectListAllNodeDevices"),
     (remote.CONNECT_LIST_ALL_NWFILTERS, 0, "nwfilterConnectListAllNWFilters"),
@@ -34,6 +31,8 @@ _LISTS: tuple[tuple[AnyProcedure, int, str], ...] = (
 _COUNTS: tuple[AnyProcedure, ...] = (
     remote.CONNECT_NUM_OF_NETWORKS,
     remote.CONNECT_NUM_OF_DEFINED_NETWORKS,
+    remote.CONNECT_NUM_OF_STORAGE_POOLS,
+    remote.CONNECT_NUM_OF_DEFINED_STORAGE_POOLS,
     remote.CONNECT_NUM_OF_INTERFACES,
     remote.CONNECT_NUM_OF_DEFINED_INTERFACES,
     remote.CONNECT_NUM_OF_NWFILTERS,
@@ -43,6 +42,8 @@ _COUNTS: tuple[AnyProcedure, ...] = (
 _NAMES: tuple[AnyProcedure, ...] = (
     remote.CONNECT_LIST_NETWORKS,
     remote.CONNECT_LIST_DEFINED_NETWORKS,
+    remote.CONNECT_LIST_STORAGE_POOLS,
+    remote.CONNECT_LIST_DEFINED_STORAGE_POOLS,
     remote.CONNECT_LIST_INTERFACES,
     remote.CONNECT_LIST_DEFINED_INTERFACES,
     remote.CONNECT_LIST_NWFILTERS,
