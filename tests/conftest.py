@@ -1,4 +1,4 @@
-"""What every test gets: proof that it left no process and no descriptor behind.  And what a skip may be, and soaking."""
+"""What every test gets: proof that it left no process and no descriptor; and what a skip may be, and soaking."""
 
 from __future__ import annotations
 
