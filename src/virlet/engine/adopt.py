@@ -174,9 +174,9 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)
     watch(guest, run, inbox)
+    await settle_interfaces(guest, run)
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
     for helper in tuple(run.helpers.values()):
-    await settle_interfaces(guest, run)
         if helper.process is None and not helper.record.gave_up:
             helper.tell_lost()
             helper.revive()

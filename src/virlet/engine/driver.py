@@ -31,7 +31,7 @@ from virlet.enums import (
     StatsTypes,
     UndefineFlags,
 )
-from virlet.errors import ConfigUnsupported, InvalidArg, NoSupport, OperationInvalid, VirletError
+from virlet.errors import ConfigUnsupported, InvalidArg, OperationInvalid, VirletError
 from virlet.model.domain import Domain
 from virlet.model.metadata import MetadataChange
 from virlet.net.choose import registry
