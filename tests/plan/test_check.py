@@ -121,6 +121,13 @@ def test_kvm_that_does_not_work_says_why_and_names_the_way_without(facts: Facts,
     assert "<domain type='qemu'>" in (problem.hint or "")
 
 
+def test_the_way_without_kvm_is_named_once(facts: Facts, registry: Registry) -> None:
+    said = Support(False, "it ran no code", "use <domain type='qemu'>; this host cannot")
+    broken = replace(facts, host=replace(facts.host, kvm=said))
+    (problem,) = check_launch(domain_of(facts, kind="kvm"), broken, registry)
+    assert (problem.hint or "").count("<domain type='qemu'>") == 1
+
+
 def test_kvm_that_works_is_used(facts: Facts, registry: Registry, dirs: GuestDirs) -> None:
     working = replace(facts, host=replace(facts.host, kvm=Support(True)))
     domain = domain_of(facts, kind="kvm", more="<cpu mode='host-passthrough' migratable='on'/>")

@@ -87,3 +87,9 @@ def test_a_tail_is_the_end_of_the_log_and_never_longer(data: bytes, limit: int) 
     os.close(fd)
     end = data[-limit:] if len(data) <= limit else data[-limit:].partition(b"\n")[2]
     assert text == end.decode("utf-8", "replace").strip()
+
+
+def test_what_passt_says_of_a_missing_syslog_is_not_its_last_word(tmp_path: Path) -> None:
+    path = tmp_path / "passt.log"
+    path.write_text("Failed to send 39 bytes to syslog\nInvalid port specifier %lo/26500\n")
+    assert tail(path) == "Invalid port specifier %lo/26500"

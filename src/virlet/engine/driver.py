@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
@@ -17,7 +18,7 @@ from virlet.engine.facts import gather
 from virlet.engine.files import check_owner, make_private
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
-from virlet.engine.logs import cap_logs
+from virlet.engine.logs import cap_logs, sweep_logs
 from virlet.engine.metadata import set_metadata
 from virlet.engine.start import start
 from virlet.engine.stats import cpu_time, statistics
@@ -378,6 +379,7 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
 async def _keep_logs_small(context: Context) -> None:
     """Nobody stands between a child and its log, and no event tells that it has grown: look now and then."""
     while True:
+        sweep_logs(context.dirs.state / "log", {guest.uuid for guest in context.guests}, time.time())
         await asyncio.sleep(LOG_INTERVAL)
         for guest in context.guests:
             if guest.run is not None:

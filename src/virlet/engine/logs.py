@@ -1,16 +1,30 @@
-"""The logs of a running guest, kept below a size while its processes write them."""
+"""Logs: of a running guest below a size while its processes write them, of one that is no more not for ever.
+
+The logs of a guest whose definition is removed, and of a transient one, are what tells why it ended, so they outlive
+it: those of the last :data:`GONE_KEPT` such guests, and none longer than :data:`GONE_DAYS` days.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import shutil
+from collections.abc import Container
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
 
 from virlet.engine.guest import Run
 from virlet.errors import SystemFailure
 from virlet.proc.logfile import cap
 
-__all__ = ["cap_logs"]
+__all__ = ["GONE_DAYS", "GONE_KEPT", "cap_logs", "sweep_logs"]
 
 log = logging.getLogger(__name__)
+
+GONE_KEPT = 50
+GONE_DAYS = 14.0
 
 
 def cap_logs(run: Run) -> None:
@@ -22,3 +36,47 @@ def cap_logs(run: Run) -> None:
             cap(path)
         except SystemFailure as error:
             log.warning("%s", error)
+
+
+def sweep_logs(root: Path, known: Container[UUID], now: float) -> list[Path]:
+    """Remove the log directories below *root* of guests that are not *known* and too many or too old; those removed.
+
+    *now* is in seconds since the epoch.  A log that is locked belongs to a QEMU that runs, known or not, and stays.
+    """
+    found = []
+    with suppress(OSError):  # Nothing has been started yet, or the directory cannot be read: nothing to sweep.
+        for entry in os.scandir(root):
+            uuid = _uuid(entry.name)
+            if uuid is not None and uuid not in known and entry.is_dir(follow_symlinks=False):
+                found.append((_touched(Path(entry)), Path(entry)))
+    found.sort(reverse=True)
+    doomed = [path for n, (at, path) in enumerate(found) if n >= GONE_KEPT or now - at > GONE_DAYS * 86_400]
+    removed = [path for path in doomed if not _locked(path / "qemu.log")]
+    for path in removed:
+        shutil.rmtree(path, ignore_errors=True)
+    return removed
+
+
+def _uuid(name: str) -> UUID | None:
+    """None for what is not named by us."""
+    with suppress(ValueError):
+        return UUID(name)
+    return None
+
+
+def _touched(directory: Path) -> float:
+    """When something was last written in it."""
+    with suppress(OSError):
+        return max(entry.stat(follow_symlinks=False).st_mtime for entry in (directory, *directory.iterdir()))
+    return 0.0
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

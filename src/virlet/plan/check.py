@@ -121,7 +121,10 @@ def _accelerator(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Prob
         support = Support(False, f"'{qemu.path}' cannot use it")
     if not support:
         slower = "use <domain type='qemu'>, which needs no KVM and is slower"
-        hint = f"{support.hint}; or {slower}" if support.hint else slower
+        if support.hint is None or "<domain type='qemu'>" in support.hint:
+            hint = support.hint or slower
+        else:
+            hint = f"{support.hint}; or {slower}"
         yield Problem("@type", f"KVM does not work here: {support.reason}", hint=hint)
 
 

@@ -9,6 +9,7 @@ happened: what is too much is moved to ``NAME.1`` and the file is truncated; an 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from virlet.errors import SystemFailure
 
 __all__ = ["MAX_LOG", "cap", "open_log", "tail"]
 
+_NOISE = re.compile(r"Failed to send \d+ bytes to syslog")
+"""passt says so before each line that it also says here, where nobody runs a syslog, as in containers."""
 MAX_LOG = 1 << 20
 """Bytes a log may grow to before it is rotated; one older file of at most the same size is kept."""
 
@@ -87,4 +90,5 @@ def tail(path: Path, limit: int = 2048) -> str:
         return ""
     if size > limit:
         data = data.partition(b"\n")[2]
-    return data.decode("utf-8", "replace").strip()
+    lines = (line for line in data.decode("utf-8", "replace").split("\n") if not _NOISE.fullmatch(line))
+    return "\n".join(lines).strip()
