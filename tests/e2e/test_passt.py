@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from domains import Ports, domain, free_ports, passt_nic
 from session import Session, alive, console_of, gone, session
+from traffic import answer, traffic_back
 
 pytestmark = [
     pytest.mark.e2e,
@@ -35,28 +36,6 @@ class Running:
 
     def banner(self, timeout: float = 10) -> str:
         return answer(self.ports.ssh, timeout)
-
-
-def answer(port: int, timeout: float = 10, host: str = "127.0.0.1") -> str:
-    """What a TCP service answers to a line.
-
-    The client speaks first: passt of 2023-03 leaves the guest's SYN,ACK unanswered until it has data to send.
-    """
-    with socket.create_connection((host, port), timeout) as stream:
-        stream.settimeout(timeout)
-        stream.sendall(b"\n")
-        return stream.makefile().readline().strip()
-
-
-def traffic_back(port: int, since: float) -> float:
-    """Seconds until the forwarded port answers again; tries are short, since passt accepts before the guest does."""
-    while time.monotonic() - since < 30:
-        try:
-            if answer(port, 0.5):
-                return time.monotonic() - since
-        except OSError:
-            continue
-    raise AssertionError("no traffic within 30 s")
 
 
 @pytest.fixture(scope="module")
