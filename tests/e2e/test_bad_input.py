@@ -150,6 +150,19 @@ def test_a_port_that_is_taken_is_named_with_its_address_and_its_owner(one: Sessi
     assert re.search(r"line \d+", text), text
 
 
+def test_ports_of_another_guest_are_named_with_that_guest(one: Session) -> None:
+    ports = free_ports(26000)
+    one.define(domain("owner", passt_nic(ports, one.base / "p.log")))
+    one.virsh("start", "owner")
+    try:
+        text = start_error(one, "second", domain("second", passt_nic(ports, one.base / "q.log")))
+    finally:
+        one.virsh("destroy", "owner")
+        one.virsh("undefine", "owner")
+    assert f"TCP port {ports.ssh} on 127.0.0.1 is taken by guest 'owner'" in text
+    assert f"TCP ports {ports.first} to {ports.first + 9} on 127.0.0.1 are taken by guest 'owner'" in text
+
+
 def test_a_udp_port_that_is_taken_is_named(one: Session) -> None:
     ports = free_ports(26000)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:

@@ -65,6 +65,19 @@ def test_a_port_in_the_middle_that_is_taken_is_named_with_its_holder(free: int) 
     assert problem.path == PATH
 
 
+def test_ports_in_a_row_that_one_owner_has_are_one_problem(free: int) -> None:
+    held = [socket.create_server(("127.0.0.1", free + number)) for number in (1, 2, 3, 5)]
+    try:
+        found = conflicts([forward(free, free + 9)], listeners(lambda _proto, _port: "guest 'a'"))
+    finally:
+        for each in held:
+            each.close()
+    assert [problem.message for problem in found] == [
+        f"TCP ports {free + 1} to {free + 3} on 127.0.0.1 are taken by guest 'a'",
+        f"TCP port {free + 5} on 127.0.0.1 is taken by guest 'a'",
+    ]
+
+
 def test_a_udp_port_that_is_taken_is_found(free: int) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.bind(("0.0.0.0", free))

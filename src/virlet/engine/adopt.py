@@ -159,9 +159,12 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     domain, _ = parse_domain(record.xml, live=True)
     try:
         monitor = await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=REACH)
-    except VirletError:
-        process.close()
-        raise
+    except VirletError as error:
+        # Its QEMU runs all the same, so it is shown, its end is noticed, and it can be destroyed.
+        monitor = Monitor.unreachable(record.name, str(error))
+        why = f"guest '{record.name}' runs, but can only be destroyed (virlet destroy {record.name}): {error}"
+        guest.context.status.problems.append(why)
+        log.error("%s", why)
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     _register(guest, run)
     guest.own(run, domain, record.id)
@@ -174,6 +177,8 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)
     watch(guest, run, inbox)
+    if monitor.closed.done():
+        return  # Nothing can be asked of it, nor done for it.
     await settle_interfaces(guest, run)
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
     for helper in tuple(run.helpers.values()):

@@ -164,6 +164,14 @@ class Context:
         """An adopted guest has this number."""
         self._last_id = max(self._last_id, number)
 
+    def owner_of_port(self, proto: str, port: int) -> str | None:
+        """The running guest that has that port of the host forwarded; passt hides its descriptors: only we know."""
+        for guest in self.guests:
+            for helper in guest.run.helpers.values() if guest.run is not None else ():
+                if any(each.proto == proto and each.start <= port <= each.end for each in helper.record.plan.forwards):
+                    return f"guest '{guest.name}'"
+        return None
+
     def guest_dirs(self, uuid: UUID) -> GuestDirs:
         """Where that guest's own files live; below names made of its UUID, so that no name can be a path."""
         return GuestDirs(

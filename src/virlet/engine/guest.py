@@ -24,7 +24,7 @@ from virlet.enums import (
     ShutoffReason,
     XmlFlags,
 )
-from virlet.errors import OperationInvalid, SystemFailure
+from virlet.errors import OperationFailed, OperationInvalid, SystemFailure
 from virlet.model.domain import Domain
 from virlet.model.lifecycle import TABLE, Action, Step, advance
 from virlet.proc.process import Process
@@ -273,6 +273,11 @@ class Guest:
         try:
             return await run.monitor.execute(command, arguments)
         except MonitorClosed as error:
+            if run.process.running and run.monitor.closed.done():
+                raise OperationFailed(
+                    f"QEMU of '{self.name}' cannot be reached: {run.monitor.closed.result()}",
+                    hint="it runs, and can only be destroyed",
+                ) from error
             raise OperationInvalid("domain is not running") from error
 
     def tell(self, alias: str, kind: str, message: str) -> None:

@@ -40,7 +40,7 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
         for need in plan.files_needed
         if (number := file_problem(need))
     ]
-    taken = [] if running else conflicts(forwards_of(plan), listeners())
+    taken = [] if running else conflicts(forwards_of(plan), listeners(context.owner_of_port))
     return {
         "name": plan.name,
         "uuid": plan.uuid,

@@ -107,7 +107,7 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
         # What is missing may have been installed since we looked.
         await guest.context.ask_again()
         domain, plan = plan_start(guest.context, definition)
-    before = listeners()
+    before = listeners(guest.context.owner_of_port)
     refuse(plan, before, lambda problem: _located(definition, [problem])[0])
     number = guest.context.next_id()
     launch = _Launch(guest, definition, plan, replace(domain, id=number), before, Inbox())

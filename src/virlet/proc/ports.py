@@ -58,9 +58,19 @@ def conflicts(forwards: Sequence[Forward], before: Listeners) -> list[Problem]:
     address that is not the host's, a missing link and a port too low for us.
     """
     problems: list[Problem] = []
+    begun: tuple[_Port, int, str] | None = None
+    """Ports in a row that one owner has: the first, the last, and who."""
     for port in _ports(forwards):
         stranger = next((each for each in before.on(port.forward.proto, port.number) if each.takes(port.address)), None)
-        if stranger is not None:
+        owner = before.owner(port.forward.proto, port.number) if stranger and stranger.uid == os.getuid() else None
+        if owner is not None:
+            if begun is not None and begun[0].forward is port.forward and begun[1:] == (port.number - 1, owner):
+                begun = begun[0], port.number, owner
+                problems[-1] = _owned(*begun)
+            else:
+                begun = port, port.number, owner
+                problems.append(_owned(*begun))
+        elif stranger is not None:
             problems.append(_taken(port, stranger))
         elif port.number == port.forward.start:
             problems.extend(_tried(port))
@@ -71,6 +81,15 @@ def conflicts(forwards: Sequence[Forward], before: Listeners) -> list[Problem]:
 
 def _taken(port: _Port, stranger: ListeningSocket) -> Problem:
     return port.problem(f"is taken by {holder(stranger)}", hint="forward another port, or end that program")
+
+
+def _owned(first: _Port, last: int, owner: str) -> Problem:
+    hint = "forward other ports, or end it"
+    if last == first.number:
+        return first.problem(f"is taken by {owner}", hint)
+    where = f" on {first.address}" if first.address is not None else ""
+    message = f"{first.forward.proto.upper()} ports {first.number} to {last}{where} are taken by {owner}"
+    return Problem(first.forward.path, message, hint, code=ErrorCode.OPERATION_FAILED)
 
 
 def _tried(port: _Port) -> Iterator[Problem]:

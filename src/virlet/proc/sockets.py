@@ -11,12 +11,13 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import TypeAlias
 
-__all__ = ["Listeners", "ListeningSocket", "holder", "listeners"]
+__all__ = ["Listeners", "ListeningSocket", "Owner", "holder", "listeners"]
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _SOCK_DIAG_BY_FAMILY = 20
@@ -55,10 +56,19 @@ class ListeningSocket:
         return address.is_unspecified and self.address.version <= address.version
 
 
+Owner: TypeAlias = Callable[[str, int], str | None]
+"""Protocol and port to what has it, in words."""
+
+
+def _nobody(_proto: str, _port: int) -> None:
+    return None
+
+
 class Listeners:
     """All listening sockets at one moment."""
 
-    def __init__(self, sockets: Iterator[ListeningSocket]) -> None:
+    def __init__(self, sockets: Iterator[ListeningSocket], owner: Owner | None = None) -> None:
+        self.owner = owner or _nobody
         self._by_port: dict[tuple[str, int], list[ListeningSocket]] = {}
         self.inodes: set[int] = set()
         for each in sockets:
@@ -70,9 +80,9 @@ class Listeners:
         return self._by_port.get((proto, port), [])
 
 
-def listeners() -> Listeners:
-    """Ask now."""
-    return Listeners(_all())
+def listeners(owner: Owner | None = None) -> Listeners:
+    """Ask now; *owner* knows whose ports some of our own user's are, where the kernel does not tell."""
+    return Listeners(_all(), owner)
 
 
 def _all() -> Iterator[ListeningSocket]:

@@ -111,6 +111,15 @@ class Monitor:
         monitor._watcher = asyncio.create_task(monitor._watch(), name=f"monitor {name}")
         return monitor
 
+    @classmethod
+    def unreachable(cls, name: str, why: str) -> Monitor:
+        """The monitor of a QEMU that runs and cannot be talked to: every command fails with :class:`MonitorClosed`."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.close()
+        monitor = cls(name, sock, None)
+        monitor.closed.set_result(why)
+        return monitor
+
     @property
     def connected(self) -> bool:
         """False from the moment at which the connection breaks."""
