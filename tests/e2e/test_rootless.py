@@ -27,10 +27,10 @@ def test_the_tests_themselves_have_no_privilege() -> None:
     assert int(status(os.getpid())["CapEff"], 16) == 0
 
 
-def executed(trace: Path) -> set[Path]:
-    """Every program that was executed with success, from strace's lines."""
-    found = re.findall(r'execve(?:at)?\(.*?"([^"]+)".*\) = 0', trace.read_text(errors="replace"))
-    return {Path(name).resolve() for name in found}
+def executed(folder: Path) -> set[Path]:
+    """Every program that was executed with success, from strace's lines: a file for each process, so none is torn."""
+    text = "".join(path.read_text(errors="replace") for path in folder.iterdir())
+    return {Path(name).resolve() for name in re.findall(r'execve(?:at)?\(.*?"([^"]+)".*\) = 0', text)}
 
 
 def has_file_capabilities(path: Path) -> bool:
@@ -45,7 +45,8 @@ def test_a_guests_whole_life_runs_no_setuid_program_and_holds_no_capability() ->
     assert strace, "strace is missing: install it"
     with session() as one:
         trace = one.base / "trace"
-        one.start_daemon(strace, "-f", "-qq", "-e", "trace=execve,execveat", "-o", str(trace))
+        trace.mkdir()
+        one.start_daemon(strace, "-ff", "-qq", "-e", "trace=execve,execveat", "-o", str(trace / "of"))
         one.define(domain("plain", passt_nic(free_ports(28000), one.base / "passt.log")))
         one.virsh("start", "plain", timeout=120)
         console_of(one, "plain").ready(120)
