@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from virlet import __version__, paths
 from virlet.daemon import sd
@@ -52,6 +53,8 @@ class Settings:
     verbose: bool
     ready_fd: int | None
     """Gets ``READY=1`` when clients are let in."""
+    slirp_helper: Path | None
+    """A program that is run in the place of virlet-slirp-helper."""
     autostarted: bool
     """A client started us and keeps stderr only until we are ready."""
 
@@ -89,14 +92,15 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
         timeout=float(timeout) if timeout else None,
         verbose=options.verbose or bool(file.get("verbose")),
         ready_fd=options.ready_fd,
+        slirp_helper=_program(file, "slirp_helper"),
         autostarted=options.autostarted,
     )
 
 
-_KNOWN: Mapping[str, tuple[type, ...]] = {"timeout": (int, float), "verbose": (bool,)}
+_KNOWN: Mapping[str, tuple[type, ...]] = {"timeout": (int, float), "verbose": (bool,), "slirp_helper": (str,)}
 
 
-def _read_file(path: Path, *, required: bool) -> Mapping[str, int | float | bool]:
+def _read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -117,6 +121,16 @@ def _read_file(path: Path, *, required: bool) -> Mapping[str, int | float | bool
     if problems:
         raise BadConfig(problems)
     return found
+
+
+def _program(file: Mapping[str, Any], name: str) -> Path | None:
+    value = file.get(name)
+    if value is None:
+        return None
+    path = Path(value)
+    if not path.is_absolute():
+        raise BadConfig([Problem(name, f"'{name}' must be an absolute path, not '{value}'")])
+    return path
 
 
 def _machine_id() -> str:
@@ -217,6 +231,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = settings_of(sys.argv[1:] if argv is None else argv, environ, os.getuid())
         _surroundings()
+        if settings.slirp_helper is not None:
+            from virlet.engine.facts import SLIRP_HELPER
+
+            os.environ[SLIRP_HELPER] = str(settings.slirp_helper)
         lock = _lock(settings, Path(sys.argv[0]).name, environ)
         if lock is None:
             return 0

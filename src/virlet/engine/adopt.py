@@ -174,6 +174,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
         if alive is not None:
             helper.own(alive)
+        helper.regain(process.pid)
     guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)
     watch(guest, run, inbox)

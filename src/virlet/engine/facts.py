@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from virlet import __version__
 from virlet.engine.probe_cache import Cache, file_key
 from virlet.engine.probe_host import probe_host
 from virlet.engine.probe_kvm import probe_kvm
 from virlet.engine.probe_passt import probe_passt
 from virlet.engine.probe_qemu import probe_qemu
+from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import SystemFailure, VirletError
-from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, Support
+from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, SlirpHelperFacts, Support
 from virlet.proc.identity import boot_id
 
-__all__ = ["emulators", "gather", "probe_emulator"]
+__all__ = ["SLIRP_HELPER", "emulators", "gather", "probe_emulator"]
 
 log = logging.getLogger(__name__)
 
+SLIRP_HELPER = "VIRLET_SLIRP_HELPER"
+"""Environment variable: path of another slirp helper than virlet's own; the setting ``slirp_helper`` sets it."""
 _ELSEWHERE = ("/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm")
 """Where distributions that build one QEMU, for the host alone, put it."""
 
@@ -44,15 +48,17 @@ async def gather(cache: Path | None = None, more: Sequence[Path] = ()) -> Facts:
     remembered = Cache(cache)
     host = probe_host(Support(False, "there is no emulator to try KVM with"))
     paths = list(dict.fromkeys([*emulators(host.arch), *more]))
-    passt, qemus = await asyncio.gather(
-        _passt(host, remembered), asyncio.gather(*(_qemu(path, remembered) for path in paths))
+    passt, slirp_helper, qemus = await asyncio.gather(
+        _passt(host, remembered),
+        _slirp_helper(remembered),
+        asyncio.gather(*(_qemu(path, remembered) for path in paths)),
     )
     known = {qemu.path: qemu for qemu in qemus if qemu is not None}
     for qemu in known.values():
         if qemu.arch == host.arch:
             host = probe_host(await _kvm(qemu, remembered))
             break
-    return Facts(host, known, passt)
+    return Facts(host, known, passt, slirp_helper)
 
 
 async def probe_emulator(path: Path, cache: Path | None = None) -> QemuFacts:
@@ -88,6 +94,19 @@ async def _passt(host: HostFacts, remembered: Cache) -> PasstFacts | None:
     except (VirletError, OSError) as error:
         log.warning("%s is left out: %s", path, error)
         return None
+
+
+async def _slirp_helper(remembered: Cache) -> SlirpHelperFacts:
+    configured = os.environ.get(SLIRP_HELPER)
+    command = (configured,) if configured else own_helper()
+    try:
+        # A "no" is not remembered: libslirp may be installed at any time.
+        key = [*file_key(Path(command[0])), __version__]
+        return await remembered.get(SlirpHelperFacts, "slirp-helper", key, partial(probe_slirp_helper, command))
+    except VirletError as error:
+        return missing(command, error.detail)
+    except OSError as error:
+        return missing(command, f"{command[0]}: {error.strerror}")
 
 
 async def _kvm(qemu: QemuFacts, remembered: Cache) -> Support:

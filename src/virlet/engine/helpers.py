@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from enum import Enum
 from typing import Protocol
 
 from virlet.engine.fds import FdTable
+from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
@@ -107,6 +109,7 @@ class Helper:
         self._begun = 0.0
         self._announce = False
         self._busy = False
+        self._kept: FdTable | None = None
         self._over = False
         """Its interface is no more."""
 
@@ -124,6 +127,20 @@ class Helper:
             return "restarting" if self._busy or self.stream is Stream.DOWN else "waiting for the guest"
         return "running"
 
+    def keep(self, kept: FdTable | None) -> None:
+        """Descriptors that its successors will need; closed with the helper."""
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = kept
+        self.record = replace(self.record, inodes=inodes_of(self.record.plan, kept))
+
+    def regain(self, qemu: int) -> None:
+        """Have again what the last daemon kept: from the process, or from QEMU, whose pid is *qemu*."""
+        plan = self.record.plan
+        if plan.on_loss is OnLoss.REUSE:
+            holders = (*((self.process.pid,) if self.process is not None else ()), qemu)
+            self._kept = regain(plan.fds, self.record.inodes, holders)
+
     def own(self, process: Process) -> None:
         """Watch *process* from now on: it was started (or adopted) for this helper."""
         self.process = process
@@ -140,6 +157,10 @@ class Helper:
         self.record = replace(self.record, identity=None)
         if self._host.stopping or self._over:
             return
+        if self.record.plan.on_loss is OnLoss.REUSE:
+            if status is not None and status.code == 0:
+                return  # It has seen QEMU end, which we are about to hear of.
+            self.stream = Stream.DOWN  # Nobody else will say so: the socket has no end of file.
         self._count_loss()
         waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}{waits}")
@@ -185,7 +206,7 @@ class Helper:
     def _begin(self) -> None:
         if self._busy:
             return
-        if self.record.plan.on_loss is not OnLoss.RESTART or len(self._losses) > self._budget.restarts:
+        if self.record.plan.on_loss not in (OnLoss.RESTART, OnLoss.REUSE) or len(self._losses) > self._budget.restarts:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
@@ -209,8 +230,7 @@ class Helper:
         before = listeners()
         try:
             with FdTable() as fds:
-                self._announce, self.stream = True, Stream.DIALLED
-                fds.open(self.record.plan.fds)
+                self._connect(fds)
                 self.own(await run_helper(_again(self.record.plan), fds))
         except SystemFailure as error:
             if not self._over:
@@ -227,12 +247,31 @@ class Helper:
             await self._host.execute("set_link", {"name": self.alias, "up": True})
         await self._confirm(before)
 
+    def _connect(self, fds: FdTable) -> None:
+        """Open in *fds* what the next process needs; raises :class:`SystemFailure`."""
+        plan = self.record.plan
+        if plan.on_loss is OnLoss.RESTART:
+            self._announce, self.stream = True, Stream.DIALLED
+            fds.open(plan.fds)
+            return
+        if self._kept is None:
+            raise SystemFailure(
+                f"{self.alias}'s socket to QEMU went with the daemon that had it",
+                hint="stop and start the guest; a kernel.yama.ptrace_scope of 0 lets the next daemon fetch it",
+                errno=errno.ENOENT,
+            )
+        for source in plan.fds:
+            fds.put(source, os.dup(self._kept[source]))
+        self.stream = Stream.UP  # QEMU has never lost it.
+
     def _failed(self, error: SystemFailure) -> None:
         """It could not even be started; QEMU sees our dial end, and that is what triggers the next attempt."""
         self._begun = asyncio.get_running_loop().time()
         self._count_loss()
         self._tell("lost", f"{self.record.plan.name} of {self.alias} cannot be started: {error}")
-        if error.errno == errno.EAGAIN:
+        if self.record.plan.on_loss is OnLoss.REUSE:
+            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
+        elif error.errno == errno.EAGAIN:
             log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
         elif error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             # The socket's file is gone, perhaps with the whole runtime directory: there is nothing to dial.
@@ -274,6 +313,7 @@ class Helper:
         process, self.process = self.process, None
         if process is not None:
             await process.terminate(LEAVE)
+        self.keep(None)
         self._remove_leaves()
 
     def _remove_leaves(self) -> None:
@@ -288,3 +328,4 @@ class Helper:
         if self.process is not None:
             self.process.close()
             self.process = None
+        self.keep(None)

@@ -20,6 +20,7 @@ from virlet.engine.fds import FdTable
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.keep import inodes_of, keep
 from virlet.engine.status import Attaching, HelperRecord
 from virlet.engine.unplug import drop_netdev
 from virlet.enums import EventId
@@ -187,11 +188,15 @@ class _Attachment:
             said = plan.stderr.path.stat().st_size
         process = await run_helper(plan, fds)
         undo.push_async_callback(process.terminate, GRACE)
-        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity)
+        kept = keep(plan, fds)
+        if kept is not None:
+            undo.callback(kept.close)
+        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity, inodes=inodes_of(plan, kept))
         self._intend(record)
         await self._ready(plan, process, said)
         helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
         undo.push_async_callback(self._retire, helper)
+        helper.keep(kept)
         helper.own(process)
         if self.peer.lost:
             helper.on_disconnected()

@@ -98,6 +98,8 @@ def from_plain(kind: object, data: object) -> object:
         return {str(key): from_plain(arguments[1], item) for key, item in _expect(dict, data).items()}
     if origin is frozenset:
         return frozenset(from_plain(arguments[0], item) for item in _expect(list, data))
+    if origin is tuple and arguments[1:] == (...,):
+        return tuple(from_plain(arguments[0], item) for item in _expect(list, data))
     if origin is tuple:
         return tuple(from_plain(each, item) for each, item in zip(arguments, _expect(list, data), strict=True))
     if origin is UnionType:

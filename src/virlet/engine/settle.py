@@ -59,6 +59,7 @@ def _finish(guest: Guest, run: Run, item: Attaching) -> None:
         process = _process(item)
         if process is not None:
             helper.own(process)
+        helper.regain(run.process.pid)
     log.info("%s: %s was being attached when the last daemon ended; finished", guest.name, item.alias)
 
 

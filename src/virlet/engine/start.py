@@ -25,6 +25,7 @@ from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import refuse
 from virlet.engine.reactions import Reactions
@@ -148,6 +149,8 @@ class _Launch:
     monitor: Monitor | None = None
     processes: dict[str, Process] = field(default_factory=dict)
     """Helpers by alias."""
+    kept: dict[str, FdTable] = field(default_factory=dict)
+    """What their successors will need, by alias."""
     spoken: dict[Path, int] = field(default_factory=dict)
     """Size of each log when the start began: what is beyond was said by this start."""
 
@@ -255,6 +258,10 @@ class _Launch:
         process = await run_helper(plan, fds)
         undo.push_async_callback(process.terminate, GRACE)
         self.processes[net.alias] = process
+        kept = keep(plan, fds)
+        if kept is not None:
+            undo.callback(kept.close)
+            self.kept[net.alias] = kept
 
     def _note(self, path: Path) -> None:
         self.spoken[path] = path.stat().st_size
@@ -319,8 +326,9 @@ class _Launch:
 
     def _run(self, qemu: Process, monitor: Monitor, record: Record) -> Run:
         run = Run(qemu, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
-        for helper in record.helpers:
-            run.helpers[helper.alias] = Helper(self.guest, self.guest.tasks, helper)
+        for item in record.helpers:
+            helper = run.helpers[item.alias] = Helper(self.guest, self.guest.tasks, item)
+            helper.keep(self.kept.get(item.alias))
         return run
 
 

@@ -64,6 +64,8 @@ class HelperRecord:
     """None before it was started, or while it is down."""
     restarts: int = 0
     gave_up: bool = False
+    inodes: tuple[int, ...] = ()
+    """Of the sockets behind ``plan.fds``, in that order, where they are used again (:data:`OnLoss.REUSE`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, Rom, address, alias
+from virlet.model.namespaces import VIRLET
 from virlet.xml.declare import Element, attr, child, element, many, raw
 from virlet.xml.kinds import INT, IP, MAC, ON_OFF, POSITIVE, STR, UINT, YES_NO, enum, matching
 from virlet.xml.raw import Raw
@@ -18,6 +19,7 @@ __all__ = [
     "Bandwidth",
     "DriverName",
     "Family",
+    "ForcedBackend",
     "GuestOffloads",
     "HostOffloads",
     "Interface",
@@ -306,6 +308,17 @@ class InterfaceBackend(Element):
     fqdn: str | None = attr("@fqdn", STR, default=None, doc="full domain name offered by DHCP (passt)")
 
 
+@element("backend", namespace=VIRLET, prefix="virlet")
+class ForcedBackend(Element):
+    """virlet's own: the network backend that has to carry the interface, where libvirt has no word for it."""
+
+    name: str = attr(
+        "@name",
+        matching("name of a network backend", "[a-z0-9][a-z0-9-]*"),
+        doc="passt, slirp-helper, slirp, or one that another package brings; no other is tried",
+    )
+
+
 @element("teaming")
 class Teaming(Element):
     """Membership in a failover pair."""
@@ -382,6 +395,12 @@ class Interface(Element):
     rom: Rom | None = child(Rom, default=None, doc="option ROM")
     acpi_index: int | None = attr("acpi/@index", POSITIVE, default=None, doc="predictable name in the guest (enoN)")
     address: Address | None = address()
+    forced: ForcedBackend | None = child(ForcedBackend, default=None, doc="virlet's own: who has to carry it")
+
+    @property
+    def forced_backend(self) -> str | None:
+        """The backend that the XML forces by virlet's own element, if any."""
+        return None if self.forced is None else self.forced.name
 
     @property
     def is_virtio(self) -> bool:

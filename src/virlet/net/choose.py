@@ -18,8 +18,8 @@ __all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
 
 log = logging.getLogger(__name__)
 
-_PREFERENCE = ("passt", "slirp")
-"""Measured from guest to host and back, Gbit/s: passt 2.7 and 4.5, built-in slirp 0.5 and 1.3 (docs/network.md)."""
+_PREFERENCE = ("passt", "slirp-helper", "slirp")
+"""As measured from guest to host and back by bench/net.py (docs/network.md)."""
 
 _USER = "use <interface type='user'>: passt reaches what this host reaches"
 _NETWORK = (
@@ -93,7 +93,7 @@ def choose(nic: Interface, env: Env, among: Registry) -> Choice:
     cannot: list[Problem] = []
     refused: list[Problem] = []
     for backend in among.backends:
-        if not backend.handles(nic):
+        if not backend.handles(nic) or nic.forced_backend not in (None, backend.name):
             continue
         support = backend.judge(env.facts, env.qemu)
         if not support:
@@ -105,15 +105,23 @@ def choose(nic: Interface, env: Env, among: Registry) -> Choice:
             return Choice(backend, (*why, _reason(nic, backend, support)))
         why.append(f"{backend.name} cannot do what the interface asks for: {problems[0].message}")
         refused = refused or problems
-    return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env)]))
+    return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env, among)]))
 
 
 def _reason(nic: Interface, backend: NetBackend, support: Support) -> str:
-    asked = "the interface asks for it" if nic.wants_passt else "the best that can carry it here"
+    named = nic.wants_passt or nic.forced_backend is not None
+    asked = "the interface asks for it" if named else "the best that can carry it here"
     return f"{backend.name}: {asked}" + (f" ({support.reason})" if support.reason else "")
 
 
-def _nobody(nic: Interface, env: Env) -> Problem:
+def _nobody(nic: Interface, env: Env, among: Registry) -> Problem:
+    if nic.forced_backend is not None and nic.type not in REFUSED:
+        able = [backend.name for backend in among.backends if backend.handles(nic)]
+        message = f"the backend '{nic.forced_backend}' does not carry this interface"
+        if among.get(nic.forced_backend) is None:
+            message = f"there is no backend '{nic.forced_backend}'"
+        hint = f"use {' or '.join(able)}" if able else None
+        return Problem(f"{env.path}/virlet:backend/@name", message, hint=hint)
     reason, hint = REFUSED.get(nic.type, (f"no backend carries interfaces of type '{nic.type}'", _USER))
     return Problem(f"{env.path}/@type", f"interface type '{nic.type}': {reason}", hint=hint)
 

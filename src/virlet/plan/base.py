@@ -195,6 +195,7 @@ class OnLoss(Enum):
 
     RESTART = "dial again and start the same helper"
     REPLUG = "give QEMU a new descriptor"
+    REUSE = "start the same helper on the same descriptors, of which the engine keeps a copy"
     LINK_DOWN = "take the guest's link down"
 
 
@@ -331,6 +332,9 @@ class NetPlan:
     helper: HelperPlan | None
     fds: tuple[FdSource, ...]
     """What QEMU itself receives."""
+    keeps: tuple[FdSource, ...] = ()
+    """What QEMU holds for others as long as it lives and is told nothing about: ends of pairs that a helper may need
+    again when no daemon was there to keep them, and whose closing tells the helper that QEMU has ended."""
     needs: frozenset[Need] = frozenset()
     link_up: bool = True
     why: tuple[str, ...] = ()

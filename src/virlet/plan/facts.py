@@ -17,6 +17,7 @@ __all__ = [
     "MachineType",
     "PasstFacts",
     "QemuFacts",
+    "SlirpHelperFacts",
     "Support",
     "Topology",
 ]
@@ -261,6 +262,24 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class SlirpHelperFacts:
+    """The user network that runs beside QEMU: virlet's own program around libslirp, or one configured in its place."""
+
+    command: tuple[str, ...]
+    """The program, and the words that every call of it begins with."""
+    may_run: Support
+    """It said what it can do; a "no" has its own words as reason, as where libslirp is missing."""
+    features: frozenset[str] = frozenset()
+    """The words of ``--print-capabilities``."""
+    libslirp: str = ""
+    """Version of the library, to be shown."""
+
+    def knows(self, feature: str) -> bool:
+        """Whether ``--print-capabilities`` lists *feature*."""
+        return feature in self.features
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a plan may know about the world."""
 
@@ -269,6 +288,8 @@ class Facts:
     """By emulator path."""
     passt: PasstFacts | None = None
     """``None`` where passt is not installed."""
+    slirp_helper: SlirpHelperFacts | None = None
+    """``None`` where nobody asked."""
     links: Mapping[str, Link] = field(default_factory=dict)
     """The links that the domain in question names, by name; one that is missing does not exist."""
 

@@ -63,12 +63,13 @@ def heat(net: NetPlan) -> HotNet:
 
     netdev = _named(_bound_by_qemu(net.netdev), name)
     device = _named(net.device, name)
+    kept = tuple(SendFd(f"keep-{net.alias}-{n}", source) for n, source in enumerate(net.keeps))
     helper = net.helper
     if helper is not None and listens is not None:
         helper = replace(helper, leaves=(*helper.leaves, listens))
     return HotNet(
         net=replace(net, helper=helper),
-        sends=tuple(SendFd(word, source) for source, word in names.items()),
+        sends=(*(SendFd(word, source) for source, word in names.items()), *kept),
         netdev_add=QmpCommand("netdev_add", netdev),
         device_add=QmpCommand("device_add", device),
         after=() if net.link_up else (QmpCommand("set_link", {"name": net.alias, "up": False}),),

@@ -62,7 +62,7 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
         emulator=Path(qemu.path),
         argv=argv,
         env=_environment(domain),
-        fds=sources_of(argv),
+        fds=(*sources_of(argv), *(source for net in nets for source in net.keeps)),
         monitor=monitor,
         nets=nets,
         before_cont=(*whole.before_cont, *_links(nets)),

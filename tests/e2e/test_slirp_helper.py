@@ -1,0 +1,187 @@
+"""A rootless guest on the slirp helper: what it is offered, what it reaches, what reaches it, and the helper's life."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from domains import domain, free_ports
+from session import Session, comm, console_of, gone, session
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("leaks_allowed"),
+]
+
+MEGABYTES = 100
+
+
+def nic(port: int, udp: int) -> str:
+    """An interface that names the helper, with a forward of each kind."""
+    return f"""<interface type='user'>
+      <mac address='52:54:00:a8:33:fd'/>
+      <model type='virtio'/>
+      <portForward proto='tcp'><range start='{port}' to='22'/></portForward>
+      <portForward proto='tcp' address='127.0.0.1'>
+        <range start='{port + 100}' end='{port + 102}' to='1000'/>
+      </portForward>
+      <portForward proto='udp'><range start='{udp}' to='10101'/></portForward>
+      <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/>
+    </interface>"""
+
+
+class Running:
+    def __init__(self, one: Session) -> None:
+        self.session = one
+        ports = free_ports(23000)
+        self.port, self.udp = ports.ssh, ports.udp
+        one.define(domain("demo", nic(self.port, self.udp)))
+        one.virsh("start", "demo")
+        self.console = console_of(one, "demo")
+        self.console.ready(90)
+
+    @property
+    def helper(self) -> int:
+        pids = [pid for pid in self.session.processes() if comm(pid).startswith("virlet-slirp")]
+        assert len(pids) == 1, pids
+        return pids[0]
+
+    def answers(self, host: str = "127.0.0.1", timeout: float = 10) -> bool:
+        with socket.create_connection((host, self.port), timeout) as stream:
+            stream.settimeout(timeout)
+            stream.sendall(b"\n")
+            return stream.makefile().readline().startswith("SSH-2.0-virlet-guest")
+
+    def back(self) -> None:
+        """The forward answers again."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                if self.answers(timeout=1):
+                    return
+            except OSError:
+                continue
+        raise AssertionError(f"no traffic within 20 s\n{self.session.log()}")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with session() as one:
+        one.start_daemon()
+        yield Running(one)
+
+
+def test_the_guest_has_the_lease_of_qemus_user_network_and_a_large_mtu(running: Running) -> None:
+    lease = running.console.lease
+    assert (lease.ip, lease.prefix, lease.gateway) == ("10.0.2.15", 24, "10.0.2.2")
+    assert lease.dns == ("10.0.2.3",)
+    assert running.console.check("cat /sys/class/net/eth0/mtu").strip() == "65520"
+
+
+def test_the_guest_reaches_the_host_at_its_gateway(running: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        port = server.getsockname()[1]
+        running.console.check(f"(echo hello | nc -w 5 10.0.2.2 {port} >/dev/null 2>&1 &)")
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(20)
+            assert peer.recv(100) == b"hello\n"
+
+
+def test_forwards_of_tcp_and_udp_answer(running: Running) -> None:
+    assert running.answers()
+    with socket.create_connection(("127.0.0.1", running.port + 102), 10) as stream:
+        stream.sendall(b"\n")
+        assert stream.makefile().readline().strip() == "1002"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.sendto(b"ping", ("127.0.0.1", running.udp))
+        assert sock.recv(100) == b"ping"
+
+
+def test_a_forward_without_an_address_answers_on_ipv6(running: Running) -> None:
+    if not Path("/proc/net/if_inet6").exists() or not Path("/proc/net/if_inet6").read_text():
+        pytest.skip("this host has no IPv6")
+    assert running.answers("::1")
+
+
+def test_a_hundred_megabytes_arrive_whole_each_way(running: Running) -> None:
+    sums = running.console
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        port = server.getsockname()[1]
+        size = MEGABYTES << 20
+        sums.check(f"(yes 0123456789abcdef | head -c {size} | nc -w 60 10.0.2.2 {port} >/dev/null 2>&1 &)")
+        peer, _ = server.accept()
+        got, pattern = bytearray(), b"0123456789abcdef\n"
+        with peer:
+            peer.settimeout(60)
+            while len(got) < size and (data := peer.recv(1 << 20)):
+                got += data
+        assert bytes(got) == (pattern * (size // len(pattern) + 1))[:size]
+        sums.check(f"(nc -w 60 10.0.2.2 {port} </dev/null 2>/dev/null | md5sum >/tmp/sum; touch /tmp/done) &")
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(got)
+        sums.check("for n in $(seq 300); do [ -e /tmp/done ] && break; sleep 0.2; done", timeout=90)
+        assert hashlib.md5(got).hexdigest() in sums.check("cat /tmp/sum")
+
+
+def test_the_helper_is_confined(running: Running) -> None:
+    status = Path(f"/proc/{running.helper}/status").read_text()
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    maps = Path(f"/proc/{running.helper}/maps").read_text()
+    assert not re.search(r"^\S+ .wx", maps, re.MULTILINE)
+
+
+def test_a_killed_helper_is_replaced_and_qemu_keeps_its_socket(running: Running) -> None:
+    old = running.helper
+    os.kill(old, signal.SIGKILL)
+    running.back()
+    assert running.helper != old
+
+
+def test_a_helper_that_dies_under_the_next_daemon_is_replaced_as_well(running: Running) -> None:
+    running.session.stop_daemon(signal.SIGKILL)
+    running.session.start_daemon()
+    os.kill(running.helper, signal.SIGKILL)
+    running.back()
+
+
+def test_a_helper_that_dies_while_no_daemon_runs_is_replaced_by_the_next(running: Running) -> None:
+    running.session.stop_daemon(signal.SIGKILL)
+    old = running.helper
+    os.kill(old, signal.SIGKILL)
+    assert gone([old])
+    running.session.start_daemon()
+    running.back()
+
+
+def test_the_network_survives_suspend_reset_and_reboot(running: Running) -> None:
+    one = running.session
+    one.virsh("suspend", "demo")
+    one.virsh("resume", "demo")
+    assert running.answers()
+    one.virsh("reset", "demo")
+    running.console = console_of(one, "demo")
+    running.console.ready(90)
+    running.back()
+
+
+def test_the_helper_ends_with_qemu_though_no_daemon_runs(running: Running) -> None:
+    one = running.session
+    one.stop_daemon(signal.SIGKILL)
+    helper, qemu = running.helper, one.helpers("qemu-system")
+    os.kill(qemu[0], signal.SIGKILL)
+    assert gone([helper])
+    one.start_daemon()
+    assert one.virsh("domstate", "demo") == "shut off"
