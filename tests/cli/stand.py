@@ -30,7 +30,7 @@ from virlet.enums import (
     StoppedDetail,
     XmlFlags,
 )
-from virlet.errors import BadConfig, NoDomain, OperationFailed, OperationInvalid, Problem, XmlDetail
+from virlet.errors import BadConfig, NoDomain, NoSupport, OperationFailed, OperationInvalid, Problem, XmlDetail
 
 LOG = b"first line\nsecond \x1b[31mline\n"
 
@@ -266,6 +266,21 @@ class Names:
 
     async def owner_gone(self, owner: object) -> None:
         return None
+
+    async def attach(self, uuid: UUID, xml: str, flags: int) -> None:
+        guest = self._guest(uuid)
+        guest.xml = guest.xml.replace("</domain>", f"<devices>{xml}</devices></domain>")
+
+    async def detach(self, uuid: UUID, xml: str, flags: int) -> None:
+        guest = self._guest(uuid)
+        guest.xml = guest.xml.partition("<devices>")[0] + "</domain>"
+
+    async def detach_alias(self, uuid: UUID, alias: str, flags: int) -> None:
+        raise NoSupport("virDomainDetachDeviceAlias")
+
+    async def update(self, uuid: UUID, xml: str, flags: int) -> None:
+        await self.detach(uuid, xml, flags)
+        await self.attach(uuid, xml, flags)
 
     async def open_console(self, uuid: UUID, device: str | None, flags: int) -> Echo:
         self._running(uuid)

@@ -222,6 +222,9 @@ SMALLEST = {
     "compat": ["status"],
     "console": ["web"],
     "events": ["--timeout", "0"],
+    "attach": ["web", "-"],
+    "detach": ["web", "net0"],
+    "link": ["web", "net0", "down"],
     **{name: [] for name in ("ls", "port", "uri", "doctor", "version")},
 }
 STREAMS = ("console", "events", "edit", "reboot")
@@ -232,6 +235,8 @@ def test_every_command_prints_one_json_document(name: str, virlet: Virlet, serve
     domain = server.define(xml("web"))
     if name in ("suspend", "resume", "reset", "destroy", "shutdown"):
         domain.start()
+    if name in ("detach", "link"):
+        domain.attach_device(NIC)
     ran = virlet(name, *SMALLEST.get(name, ["web"]), "--json", stdin=xml("other"))
     assert ran.code == 0, ran
     assert isinstance(ran.json, dict | list)
@@ -250,3 +255,22 @@ def test_every_command_has_help_and_fails_without_a_traceback(name: str, virlet:
 def test_uuids_in_json_are_uuids(virlet: Virlet, server: Connection, xml: Xml) -> None:
     server.define(xml("web"))
     assert UUID(virlet("ls", "--all", "--json").json[0]["uuid"]).version == 5
+
+
+NIC = "<interface type='user'><mac address='52:54:00:00:00:0a'/><alias name='net0'/></interface>"
+
+
+def test_devices_come_go_and_lose_their_cable(virlet: Virlet, server: Connection, xml: Xml) -> None:
+    domain = server.define(xml("web").replace("<devices/>", ""))
+    assert virlet("attach", "web", "-", stdin=NIC).out == "attached a device to web\n"
+    assert virlet("link", "web", "net0", "down").out == "link of net0 of web is down\n"
+    assert '<link state="down"' in domain.xml()
+    assert virlet("link", "web", "52:54:00:00:00:0A", "up").code == 0
+    assert '<link state="up"' in domain.xml()
+    missing = virlet("link", "web", "net7", "up")
+    assert missing.code == 1
+    assert "'web' has no interface 'net7'" in missing.err
+    assert "52:54:00:00:00:0a net0" in missing.err
+    assert virlet("detach", "web", "net0", "--config").out == "detached web\n"
+    assert "interface" not in domain.xml()
+    assert "it has no interface" in virlet("detach", "web", "net0").err

@@ -38,6 +38,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "destroy": Entry("lifecycle", "destroy", "End a guest now."),
         "console": Entry("console", "console", "Talk to a guest's serial console; Ctrl-] leaves."),
     },
+    "Their devices": {
+        "attach": Entry("device", "attach", "Give a domain one more device."),
+        "detach": Entry("device", "detach", "Take an interface from a domain."),
+        "link": Entry("device", "link", "Plug the cable of an interface in, or pull it out."),
+    },
     "Seeing them": {
         "ls": Entry("listing", "ls", "List domains."),
         "info": Entry("inspect", "info", "Show what is known about a domain."),
