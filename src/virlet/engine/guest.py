@@ -89,6 +89,7 @@ class Guest:
 
     __slots__ = (
         "_texts",
+        "abandon",
         "autostart",
         "balloon_kib",
         "config",
@@ -129,6 +130,8 @@ class Guest:
         self.balloon_kib: int | None = None
         """What the balloon has left the guest, once QEMU has said so."""
         self.job = JobLock(domain.name)
+        self.abandon: asyncio.Event | None = None
+        """Set by who wants a start to give up that waits for somebody else's program; None while none does."""
         self.tasks = Tasks()
         self.stopped = asyncio.Event()
         """Set while nothing of it runs."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from virlet.enums import ErrorCode, ErrorDomain
 from virlet.errors import BadConfig, Problem
-from virlet.plan.base import Access, FileNeed, Forward, LaunchPlan
+from virlet.plan.base import Access, FileNeed, Forward, LaunchPlan, NetPlan, TcpPeer
 from virlet.proc.ports import conflicts
 from virlet.proc.sockets import Listeners
 
-__all__ = ["file_problem", "forwards_of", "refuse"]
+__all__ = ["file_problem", "forwards_of", "refuse", "refuse_net"]
 
 _MODES = {
     Access.READ: os.R_OK,
@@ -30,11 +31,38 @@ def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Prob
     errnos = [number for number, _ in found if number]
     problems = [_file(number, need) for number, need in found if number]
     problems += [problem for net in plan.nets for problem in net.refusals]
+    problems += [problem for net in plan.nets if net.dials for problem in _nobody(net.dials, before)]
     problems += conflicts(forwards_of(plan), before)
     if problems:
         error = BadConfig(locate(problem) for problem in problems)
         error.errno = errnos[0] if errnos else None
         raise error
+
+
+def refuse_net(net: NetPlan, before: Listeners) -> None:
+    """The same for one interface that comes into a running guest."""
+    problems = [_file(number, need) for need in net.files if (number := file_problem(need))]
+    problems += net.refusals
+    problems += _nobody(net.dials, before) if net.dials is not None else ()
+    problems += conflicts(net.helper.forwards, before) if net.helper is not None else []
+    if problems:
+        raise BadConfig(problems)
+
+
+def _nobody(peer: TcpPeer, before: Listeners) -> Iterator[Problem]:
+    """Nobody listens there, as far as we can see without connecting: the peer may take one connection only."""
+    try:
+        address = ip_address(peer.address)
+    except ValueError:
+        return
+    if address.is_loopback and not any(each.takes(address) for each in before.on("tcp", peer.port)):
+        yield Problem(
+            peer.xml_path,
+            f"nobody listens on {peer.address} port {peer.port}: {os.strerror(errno.ECONNREFUSED)}",
+            "start the guest with the interface of type 'server' first",
+            code=ErrorCode.INTERNAL_ERROR,
+            domain=ErrorDomain.QEMU,
+        )
 
 
 def forwards_of(plan: LaunchPlan) -> Sequence[Forward]:

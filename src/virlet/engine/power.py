@@ -91,7 +91,12 @@ async def destroy(guest: Guest, flags: int) -> None:
     SIGTERM lets QEMU flush its disks; SIGKILL follows after 10 s, but not with GRACEFUL.
     """
     if guest.run is None and guest.job.holder == "start":
+        given_up = guest.abandon is not None
+        if guest.abandon is not None:
+            guest.abandon.set()
         async with guest.job.hold("destroy"):
+            if given_up and guest.run is None:
+                return
             guest.running()
     run = guest.running()
     await end_qemu(guest, run, Action.DESTROY, kill=not flags & DestroyFlags.GRACEFUL)

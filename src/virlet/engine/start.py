@@ -33,6 +33,7 @@ from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.taps import open_all, put_back, run_downscripts, run_script
 from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
+from virlet.engine.waiting import answered
 from virlet.enums import DomainState
 from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, Problem
 from virlet.model.domain import Domain, parse_domain
@@ -272,9 +273,21 @@ class _Launch:
         # One byte more than is new: a tail that begins inside a line leaves that line out.
         return tail(path, min(4096, size - begun + 1)) if size > begun else ""
 
+    async def _connect(self, sock: socket.socket) -> Monitor:
+        """The monitor; it does not answer before a vhost-user back end of somebody else's does."""
+        waits = [net for net in self.plan.nets if net.waits_for]
+        connecting = Monitor.connect(sock, name=self.plan.name, on_event=self.inbox)
+        if not waits:
+            return await connecting
+
+        def tell(message: str) -> None:
+            self.guest.tell(waits[0].alias, "waiting", message)
+
+        return await answered(connecting, self.guest, waits[0].waits_for, tell)
+
     async def _negotiate(self, qemu: Process, sock: socket.socket, undo: AsyncExitStack) -> None:
         try:
-            self.monitor = await Monitor.connect(sock, name=self.plan.name, on_event=self.inbox)
+            self.monitor = await self._connect(sock)
             undo.push_async_callback(self.monitor.close)
         except MonitorClosed as error:
             await qemu.ended_within(GRACE)

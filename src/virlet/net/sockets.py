@@ -15,7 +15,7 @@ from virlet.model.interface import Interface, InterfaceSource, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import HIGHEST_PORT
-from virlet.plan.base import JsonValue, NetPlan
+from virlet.plan.base import JsonValue, NetPlan, TcpPeer
 from virlet.plan.facts import Facts, QemuFacts, Support
 
 __all__ = ["Sockets"]
@@ -70,6 +70,7 @@ class Sockets:
             fds=(),
             link_up=nic.link_up,
             refusals=tuple(_never_works(nic, env)),
+            dials=_peer(nic, env),
         )
 
 
@@ -103,6 +104,13 @@ def _modern(kind: InterfaceType, source: InterfaceSource) -> Mapping[str, JsonVa
 
 def _inet(host: str | None, port: int | None) -> Mapping[str, JsonValue]:
     return {"type": "inet", "host": host or "", "port": str(port)}
+
+
+def _peer(nic: Interface, env: Env) -> TcpPeer | None:
+    source = _source(nic)
+    if nic.type is not InterfaceType.CLIENT or not source.socket_address or not source.port:
+        return None
+    return TcpPeer(source.socket_address, source.port, f"{env.path}/source")
 
 
 def _never_works(nic: Interface, env: Env) -> Iterator[Problem]:

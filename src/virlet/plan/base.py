@@ -43,6 +43,7 @@ __all__ = [
     "QmpCommand",
     "Ready",
     "SocketChardev",
+    "TcpPeer",
     "Word",
     "render",
     "render_json",
@@ -278,6 +279,15 @@ class QmpCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpPeer:
+    """Somebody whom QEMU connects to once, at its start."""
+
+    address: str
+    port: int
+    xml_path: str
+
+
+@dataclass(frozen=True, slots=True)
 class SocketChardev:
     """A UNIX stream socket of QEMU's behind a netdev (vhost-user)."""
 
@@ -349,6 +359,8 @@ class NetPlan:
     """A program of the user's that is run with the device's name once that is open; empty for none."""
     put_back: tuple[OpenTap, ...] = ()
     """Devices whose settings QEMU's use of them changes: opened once more like this when it has ended."""
+    dials: TcpPeer | None = None
+    """Who has to listen when QEMU starts; a QEMU of before 8 says nothing when nobody does, and never tries again."""
     waits_for: str = ""
     """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
 

@@ -1,0 +1,203 @@
+"""Devices that root has prepared in a network namespace (script/netns), used by a daemon without any privilege."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from domains import CMDLINE, domain
+from guest import Console
+from session import Session, console_of, session
+from test_wires import pings, talk, wire
+
+pytestmark = [pytest.mark.e2e, pytest.mark.netns, pytest.mark.timeout(240)]
+
+QUIET = f"{CMDLINE} virlet.nonet"
+MAC = "52:54:00:77:00:01"
+MACVTAP = "52:54:00:77:02:02"
+"""The address that root gave vmac0."""
+PASSING = ("NO-CARRIER", "LOWER_UP")
+"""Flags that say whether somebody has the device open."""
+
+
+def nic(target: str, mac: str = MAC, more: str = "", model: str = "virtio", managed: str = " managed='no'") -> str:
+    return (
+        f"<interface type='ethernet'><mac address='{mac}'/><target dev='{target}'{managed}/><model type='{model}'/>"
+        f"{more}</interface>"
+    )
+
+
+def bridge(name: str) -> str:
+    source = f"<source bridge='{name}'/>"
+    return f"<interface type='bridge'><mac address='{MAC}'/>{source}<model type='virtio'/></interface>"
+
+
+def described(name: str) -> dict[str, Any]:
+    """Everything that an administrator has set of a device, as iproute2 shows it."""
+    said = subprocess.run(["ip", "-d", "-j", "link", "show", "dev", name], capture_output=True, text=True, check=True)
+    (found,) = json.loads(said.stdout)
+    found["flags"] = sorted(set(found["flags"]) - set(PASSING))
+    for changing in ("operstate", "stats64", "qdisc"):
+        found.pop(changing, None)
+    info = found["linkinfo"].get("info_data", {})
+    for counted in ("numqueues", "numdisabled", "usedbcqueuelen"):
+        info.pop(counted, None)
+    addresses = subprocess.run(["ip", "-j", "address", "show", "dev", name], capture_output=True, text=True, check=True)
+    found["addresses"] = [
+        item["local"] for item in json.loads(addresses.stdout)[0]["addr_info"] if "." in item["local"]
+    ]
+    return dict(found)
+
+
+@pytest.fixture
+def one() -> Iterator[Session]:
+    with session() as made:
+        made.start_daemon()
+        yield made
+
+
+def boot(one: Session, xml: str, address: str) -> Console:
+    one.define(domain("tapped", xml, cmdline=QUIET))
+    one.virsh("start", "tapped")
+    return dressed(one, address)
+
+
+def dressed(one: Session, address: str) -> Console:
+    console = console_of(one, "tapped")
+    console.ready(90)
+    console.check(f"ip link set eth0 up && ip address add {address}/24 dev eth0")
+    return console
+
+
+def banner(address: str) -> str:
+    with socket.create_connection((address, 22), 20) as stream:
+        stream.settimeout(20)
+        stream.sendall(b"\n")
+        return stream.makefile().readline().strip()
+
+
+@pytest.mark.parametrize(
+    ("device", "xml", "net"),
+    [
+        ("vtap0", nic("vtap0"), "10.77.0"),
+        ("vtap1", nic("vtap1", more="<driver queues='2'/>"), "10.77.1"),
+        ("vmac0", nic("vmac0", MACVTAP), "10.77.2"),
+    ],
+    ids=["tap", "tap-queues", "macvtap"],
+)
+def test_a_guest_on_a_device_of_roots_talks_and_leaves_it_as_it_was(
+    one: Session, device: str, xml: str, net: str
+) -> None:
+    before = described(device)
+    console = boot(one, xml, f"{net}.2")
+    assert pings(console, f"{net}.1")
+    assert banner(f"{net}.2") == "SSH-2.0-virlet-guest"
+    assert f"<target dev='{device}' managed='no'/>" in one.virsh("dumpxml", "tapped")
+    one.virsh("reset", "tapped")
+    console.ready(90)
+    console.check(f"ip link set eth0 up && ip address add {net}.2/24 dev eth0")
+    assert pings(console, f"{net}.1")
+    one.virsh("suspend", "tapped")
+    one.virsh("resume", "tapped")
+    assert banner(f"{net}.2") == "SSH-2.0-virlet-guest"
+    one.virsh("destroy", "tapped")
+    assert described(device) == before
+
+
+@pytest.mark.parametrize(("device", "mac"), [("vtap0", MAC), ("vmac0", MACVTAP)])
+def test_a_card_that_is_not_virtios_gets_plain_frames(one: Session, device: str, mac: str) -> None:
+    before = described(device)
+    one.define(domain("tapped", nic(device, mac, model="e1000")))
+    one.virsh("start", "tapped")
+    assert described(device) == before
+    one.virsh("destroy", "tapped")
+
+
+def test_the_device_is_put_back_although_another_daemon_saw_the_end(one: Session) -> None:
+    before = described("vtap0")
+    boot(one, nic("vtap0"), "10.77.0.2")
+    one.stop_daemon()
+    one.start_daemon()
+    one.virsh("destroy", "tapped")
+    assert described("vtap0") == before
+
+
+def test_scripts_are_run_as_the_user_with_the_devices_name(one: Session) -> None:
+    said = one.base / "said"
+    script = one.base / "script"
+    script.write_text(f'#!/bin/sh\necho "$(id -u) ${{0##*/}} $*" >> {said}\n')
+    script.chmod(0o755)
+    down = one.base / "down"
+    down.symlink_to(script)
+    one.define(domain("tapped", nic("vtap0", more=f"<script path='{script}'/><downscript path='{down}'/>")))
+    one.virsh("start", "tapped")
+    assert said.read_text() == f"{os.getuid()} script vtap0\n"
+    one.virsh("destroy", "tapped")
+    assert said.read_text().splitlines()[1:] == [f"{os.getuid()} down vtap0"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "said"),
+    [
+        (nic("vnone"), r"specified dev doesn't exist.*ip tuntap add dev vnone mode tap user \d+ vnet_hdr"),
+        (nic("vother"), r"Unable to set tap device vother .*Operation not permitted.*ip tuntap add"),
+        (nic("vdown"), r"vdown is down.*ip link set dev vdown up"),
+        (nic("vtun"), r"vtun is a tun device"),
+        (nic("veth0"), r"veth0 is a veth device.*type macvtap"),
+        (nic("vbr0"), r"vbr0 is a bridge device.*type='bridge'"),
+        (nic("vtap1"), r"created with multi_queue flag.*Invalid argument"),
+        (nic("vtap0", more="<driver queues='2'/>"), r"without multi_queue flag.*Invalid argument.*multi_queue"),
+        (nic("vmac0"), rf"has the address {MACVTAP}.*ip link set dev vmac0 address {MAC}"),
+        (nic("vtap0", managed=""), r"The vtap0 interface already exists.*managed='no'"),
+        (nic("vnew", managed=""), r"Unable to create tap device vnew: Operation not permitted.*ip tuntap add dev vnew"),
+        (nic("vnew", managed="", model="e1000"), r"Operation not permitted"),
+        (bridge("vbr9"), r"No such device.*ip link add vbr9 type bridge"),
+        (bridge("vbr1"), r"failed to communicate with bridge helper.*acl.*echo 'allow vbr1'"),
+        (bridge("vtap0"), r"no bridge"),
+    ],
+)
+def test_what_would_carry_nothing_is_refused_with_the_command_that_helps(one: Session, xml: str, said: str) -> None:
+    links = sorted(os.listdir("/sys/class/net"))
+    one.define(domain("tapped", xml))
+    answer = " ".join(one.virsh("start", "tapped", check=False).split())
+    assert re.search(said, answer), answer
+    assert one.virsh("domstate", "tapped") == "shut off"
+    assert one.helpers("qemu") == []
+    assert sorted(os.listdir("/sys/class/net")) == links
+
+
+def test_a_tap_has_one_user_at_a_time(one: Session) -> None:
+    one.define(domain("tapped", nic("vtap0")))
+    one.virsh("start", "tapped")
+    one.define(domain("second", nic("vtap0", "52:54:00:77:00:02")))
+    answer = one.virsh("start", "second", check=False)
+    assert "Device or resource busy" in answer, answer
+    assert one.virsh("domstate", "tapped") == "running"
+    one.virsh("destroy", "tapped")
+
+
+def test_a_bridge_is_joined_by_the_helper_and_left(one: Session) -> None:
+    links = sorted(os.listdir("/sys/class/net"))
+    console = boot(one, bridge("vbr0"), "10.77.3.2")
+    assert pings(console, "10.77.3.1")
+    assert banner("10.77.3.2") == "SSH-2.0-virlet-guest"
+    live = one.virsh("dumpxml", "tapped")
+    found = re.search(r"<target dev='(\w+)'/>", live)
+    assert found, live
+    assert Path(f"/sys/class/net/{found[1]}/master").resolve().name == "vbr0"
+    one.virsh("destroy", "tapped")
+    assert sorted(os.listdir("/sys/class/net")) == links
+
+
+def test_two_guests_meet_in_a_multicast_group() -> None:
+    source = "<source address='239.192.77.1' port='27777'/>"
+    with session() as one:
+        one.start_daemon()
+        talk(one, wire("mcast", 1, source), wire("mcast", 2, source))

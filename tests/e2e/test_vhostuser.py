@@ -1,0 +1,138 @@
+"""vhost-user with a back end of somebody else's: there, absent, late."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from domains import CMDLINE, domain
+from session import Session, console_of, session
+from vhost_backend import Backend
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+
+
+def nic(path: Path, mode: str = "client", inside: str = "", driver: str = "") -> str:
+    return (
+        f"<interface type='vhostuser'><mac address='52:54:00:77:00:01'/><source type='unix' path='{path}' mode='{mode}'"
+        f">{inside}</source><model type='virtio'/>{driver}</interface>"
+    )
+
+
+@pytest.fixture
+def one() -> Iterator[Session]:
+    with session() as made:
+        made.start_daemon()
+        yield made
+
+
+def define(one: Session, xml: str, extra: str = SHARED) -> None:
+    one.define(domain("switched", xml, extra=extra, cmdline=f"{CMDLINE} virlet.nonet"))
+
+
+def starting(one: Session) -> subprocess.Popen[str]:
+    """``virsh start``, which will take its time."""
+    argv = ["virsh", "-c", one.uri, "-q", "start", "switched"]
+    return subprocess.Popen(argv, env=one.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def appears(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} does not appear"
+        time.sleep(0.01)
+
+
+def test_a_guest_hands_its_memory_over_and_survives_a_reset(one: Session) -> None:
+    backend = Backend().listen(one.base / "switch.sock")
+    try:
+        define(one, nic(one.base / "switch.sock"))
+        one.virsh("start", "switched")
+        console = console_of(one, "switched")
+        console.ready(90)
+        console.check("ip link set eth0 up")
+        assert backend.memory.wait(20)
+        one.virsh("reset", "switched")
+        console.ready(90)
+        one.virsh("destroy", "switched")
+    finally:
+        backend.close()
+
+
+def test_queues_are_agreed_with_the_back_end(one: Session) -> None:
+    """Only up to the start of the CPUs: QEMU 7.2 crashes with a back end that has several queues and serves none."""
+    backend = Backend(queues=2).listen(one.base / "switch.sock")
+    try:
+        define(one, nic(one.base / "switch.sock", driver="<driver queues='2'/>"))
+        one.virsh("start", "--paused", "switched")
+        assert one.virsh("domstate", "switched") == "paused"
+        one.virsh("destroy", "switched")
+        define(one, nic(one.base / "switch.sock", driver="<driver queues='4'/>"))
+        answer = one.virsh("start", "switched", check=False)
+        assert "queue" in answer, answer
+    finally:
+        backend.close()
+
+
+def test_nobody_there_is_said_at_once(one: Session) -> None:
+    path = one.base / "nobody.sock"
+    define(one, nic(path))
+    answer = one.virsh("start", "switched", check=False)
+    assert "No such file or directory" in answer, answer
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))  # and does not listen
+        begun = time.monotonic()
+        answer = one.virsh("start", "switched", check=False)
+    assert "Connection refused" in answer, answer
+    assert time.monotonic() - begun < 10
+    assert one.virsh("domstate", "switched") == "shut off"
+
+
+@pytest.mark.parametrize(
+    ("mode", "inside"), [("server", ""), ("client", "<reconnect enabled='yes' timeout='1'/>")], ids=["server", "client"]
+)
+def test_a_start_that_waits_is_ended_by_destroy(one: Session, mode: str, inside: str) -> None:
+    define(one, nic(one.base / "late.sock", mode, inside))
+    with starting(one) as start:
+        deadline = time.monotonic() + 20
+        while "waits for the vhost-user back end" not in one.log():
+            assert time.monotonic() < deadline, one.log()
+            time.sleep(0.05)
+        assert start.poll() is None
+        begun = time.monotonic()
+        one.virsh("destroy", "switched")
+        assert start.wait(20) == 1
+        assert time.monotonic() - begun < 10
+        assert start.stdout is not None
+        assert "given up while it waited" in start.stdout.read()
+    assert one.helpers("qemu") == []
+    assert one.runtime_files() == []
+    assert not (one.base / "late.sock").exists()
+
+
+def test_a_back_end_that_comes_late_is_in_time(one: Session) -> None:
+    path = one.base / "late.sock"
+    define(one, nic(path, "server"))
+    with starting(one) as start:
+        appears(path)
+        backend = Backend().dial(path)
+        try:
+            assert start.wait(30) == 0
+            assert one.virsh("domstate", "switched") == "running"
+            one.virsh("destroy", "switched")
+        finally:
+            backend.close()
+    assert not path.exists()
+
+
+def test_memory_has_to_be_shared(one: Session) -> None:
+    path = one.base / "domain.xml"
+    path.write_text(domain("switched", nic(one.base / "switch.sock")))
+    answer = one.virsh("define", str(path), check=False) + one.virsh("start", "switched", check=False)
+    assert "'interface' requires shared memory" in answer, answer
