@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+import signal
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -33,3 +37,20 @@ async def test_a_guest_whose_monitor_has_vanished_is_shown_and_can_be_destroyed(
     assert heir.state(ref.uuid)[0] is DomainState.SHUTOFF
     await heir.start(ref.uuid, CreateFlags.PAUSED, None)
     await heir.destroy(ref.uuid, 0)
+
+
+@pytest.mark.skipif(shutil.which("passt") is None, reason="needs passt")
+async def test_a_helper_comes_back_although_the_directory_of_its_socket_is_gone(
+    driver: QemuDriver, xml: Callable[..., str], dirs: Dirs
+) -> None:
+    nic = "<interface type='user'><model type='virtio'/><backend type='passt'/></interface>"
+    ref = await driver.define(xml("one", devices=nic), 0)
+    restarted = asyncio.Event()
+    driver.subscribe(lambda event: restarted.set() if getattr(event, "kind", "") == "restarted" else None)
+    await driver.start(ref.uuid, 0, None)
+    shutil.rmtree(dirs.runtime)
+    (helper,) = cast("list[dict[str, int]]", driver.details(ref.uuid)["helpers"])
+    os.kill(helper["pid"], signal.SIGKILL)
+    async with asyncio.timeout(20):
+        await restarted.wait()
+    await driver.destroy(ref.uuid, 0)

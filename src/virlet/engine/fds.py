@@ -29,7 +29,7 @@ from virlet.plan.base import (
 from virlet.proc.logfile import open_log
 from virlet.proc.tun import TapFlag, configure, hardware_address, open_macvtap, open_tap, tap_name
 
-__all__ = ["FdTable", "dial", "listen"]
+__all__ = ["FdTable", "anchor", "dial", "listen"]
 
 
 def listen(path: Path, backlog: int = 1) -> socket.socket:
@@ -61,6 +61,18 @@ def dial(path: Path) -> socket.socket:
         sock.close()
         raise SystemFailure.of(error, f"cannot connect to '{path}'") from error
     return sock
+
+
+def anchor(path: Path) -> int | None:
+    """A descriptor of the socket's file, to :func:`dial` it by when its name has vanished; None where it has already.
+
+    A runtime directory is deleted at the last log-out (pam_systemd(8)) while guests run on; connect(2) through
+    ``/proc/self/fd`` finds the socket by its inode, which lives as long as its listener.
+    """
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
 
 
 def _too_long(path: Path) -> str | None:

@@ -17,14 +17,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
-from virlet.engine.fds import FdTable
+from virlet.engine.fds import FdTable, anchor, dial
 from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
-from virlet.plan.base import HelperPlan, OnLoss, Ready, render
+from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready, render
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
@@ -110,6 +111,8 @@ class Helper:
         self._announce = False
         self._busy = False
         self._kept: FdTable | None = None
+        self._anchors: dict[Dial, int] = {}
+        """QEMU's sockets, by which they are found when their names have vanished."""
         self._over = False
         """Its interface is no more."""
 
@@ -146,6 +149,9 @@ class Helper:
         self.process = process
         self._begun = asyncio.get_running_loop().time()
         self.record = replace(self.record, identity=process.identity)
+        for source in self.record.plan.fds:
+            if isinstance(source, Dial) and source not in self._anchors and (fd := anchor(source.path)) is not None:
+                self._anchors[source] = fd
         process.on_exit(lambda status: self._on_exit(process, status))
 
     # The three things that can happen, each a plain function: what must wait is a task of the guest's.
@@ -252,6 +258,8 @@ class Helper:
         plan = self.record.plan
         if plan.on_loss is OnLoss.RESTART:
             self._announce, self.stream = True, Stream.DIALLED
+            for dialled, fd in self._anchors.items():
+                fds.put(dialled, dial(Path(f"/proc/self/fd/{fd}")).detach())
             fds.open(plan.fds)
             return
         if self._kept is None:
@@ -313,7 +321,7 @@ class Helper:
         process, self.process = self.process, None
         if process is not None:
             await process.terminate(LEAVE)
-        self.keep(None)
+        self._let_go()
         self._remove_leaves()
 
     def _remove_leaves(self) -> None:
@@ -328,4 +336,9 @@ class Helper:
         if self.process is not None:
             self.process.close()
             self.process = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.keep(None)
+        while self._anchors:
+            os.close(self._anchors.popitem()[1])
