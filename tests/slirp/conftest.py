@@ -91,11 +91,13 @@ class Wire:
     def udp(self, sport: int, dport: int, data: bytes, to: IPv4Address, source: IPv4Address = GUEST) -> None:
         self.ip(17, struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data, to, source)
 
-    def tcp(self, sport: int, dport: int, seq: int, ack: int, flags: int, data: bytes = b"") -> None:
+    def tcp(
+        self, sport: int, dport: int, seq: int, ack: int, flags: int, data: bytes = b"", *, there: IPv4Address = GATEWAY
+    ) -> None:
         header = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0)
-        pseudo = GUEST.packed + GATEWAY.packed + struct.pack("!BBH", 0, 6, len(header) + len(data))
+        pseudo = GUEST.packed + there.packed + struct.pack("!BBH", 0, 6, len(header) + len(data))
         total = checksum(pseudo + header + data)
-        self.ip(6, header[:16] + total.to_bytes(2, "big") + header[18:] + data)
+        self.ip(6, header[:16] + total.to_bytes(2, "big") + header[18:] + data, there)
 
     def receive_tcp(self, port: int, flags: int) -> tuple[int, int, int, bytes]:
         """(source port, sequence number, acknowledged, data) of the next segment to *port* that has *flags*."""

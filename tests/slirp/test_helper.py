@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -169,6 +170,81 @@ def test_a_forward_of_ipv6_listens_there_and_looks_for_the_guest(wire) -> None: 
         # A neighbour solicitation for the address that the guest makes of its MAC.
         identifier = bytes.fromhex("505400fffe123456")
         one.receive(lambda frame: frame[12:14] == b"\x86\xdd" and frame[54] == 135 and frame[70:78] == identifier)
+
+
+def ask_service(one, port: int, to: bytes = b"hello\n") -> bytes:  # type: ignore[no-untyped-def]
+    """What answers at 10.0.2.100 when the guest says *to*."""
+    there = IPv4Address("10.0.2.100")
+    one.resolve()
+    one.tcp(4000, port, 100, 0, SYN, there=there)
+    _, seq, _, _ = one.receive_tcp(4000, SYN | ACK)
+    one.tcp(4000, port, 101, seq + 1, ACK, there=there)
+    one.tcp(4000, port, 101, seq + 1, ACK | PSH, to, there=there)
+    while True:
+        _, _, _, data = one.receive_tcp(4000, ACK)
+        if data:
+            return bytes(data)
+
+
+def test_a_command_answers_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
+    assert ask_service(wire("--guestfwd", "tcp:10.0.2.100:7-cmd:cat -"), 7) == b"hello\n"
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
+def test_a_command_may_read_and_write_nothing(wire, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tmp_path.chmod(0o777)
+    command = f"sh -c 'read x; (echo no >{tmp_path}/file) 2>/dev/null && echo written || echo refused'"
+    assert ask_service(wire("--guestfwd", f"tcp:10.0.2.100:7-cmd:{command}"), 7) == b"refused\n"
+
+
+def test_a_unix_socket_answers_the_guest(wire, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        answer_once(server)
+        assert ask_service(wire("--guestfwd", f"tcp:10.0.2.100:7-unix:{tmp_path}/socket"), 7) == b"HELLO\n"
+
+
+def test_an_address_of_the_host_answers_a_restricted_guest(wire) -> None:  # type: ignore[no-untyped-def]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answer_once(server)
+        target = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+        assert ask_service(wire("--restrict", "--guestfwd", f"tcp:10.0.2.100:7-{target}"), 7) == b"HELLO\n"
+
+
+def answer_once(server: socket.socket) -> None:
+    """Say what the first client says, in capitals."""
+    server.settimeout(20)
+
+    def serve() -> None:
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(peer.recv(100).upper())
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def test_an_address_for_guestfwd_that_is_the_hosts_is_refused_by_name() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "virlet.slirp",
+                "--fd",
+                str(theirs.fileno()),
+                "--guestfwd",
+                "tcp:10.0.2.2:7-cmd:cat",
+            ],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "10.0.2.2 port 7" in done.stderr
 
 
 def test_ports_listen_before_it_says_that_it_is_ready(wire) -> None:  # type: ignore[no-untyped-def]

@@ -62,6 +62,7 @@ def test_an_ipv6_network_is_named_in_both_ways() -> None:
         (("--fd", "3", "--hostfwd", "tcp::65536-:22"), "no port 65536"),
         (("--fd", "3", "--hostfwd", "tcp:[::1]:22-10.0.2.15:22"), "one family"),
         (("--fd", "3", "--guestfwd", "tcp:10.0.2.100:80-unix:web.sock"), "absolute"),
+        (("--fd", "3", "--guestfwd", "tcp:10.0.2.100:80-tcp::80"), "address is missing"),
         (("--fd", "3", "--guestfwd", "udp:10.0.2.100:80-cmd:cat"), "use tcp:"),
     ],
 )

@@ -36,7 +36,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 
-_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _ACCESS_OF_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 """Landlock's version → every right to files that it knows."""
 _SCOPES_SINCE = 6
@@ -113,12 +113,15 @@ def landlock_version() -> int:
     return max(0, int(found))
 
 
-def restrict_files(readable: Sequence[Path] = (), *, executable: Sequence[Path] = ()) -> bool:
+def restrict_files(
+    readable: Sequence[Path] = (), *, executable: Sequence[Path] = (), writable: Sequence[Path] = ()
+) -> bool:
     """From now on files are opened only beneath *readable* (for reading) and *executable* (also to be run).
 
-    Nothing can be written, made, renamed or removed any more; descriptors that are open stay usable.  Where the kernel
-    knows scopes (6.12), abstract UNIX sockets and signals reach no process outside either.  Returns False where there
-    is no landlock; raises :class:`SystemFailure` when it is there and refuses, or a path cannot be opened.
+    Nothing but the files *writable* can be written, nothing made, renamed or removed any more; descriptors that are
+    open stay usable.  Where the kernel knows scopes (6.12), abstract UNIX sockets and signals reach no process outside
+    either.  Returns False where there is no landlock; raises :class:`SystemFailure` when it is there and refuses, or a
+    path cannot be opened.
     """
     version = landlock_version()
     if version == 0:
@@ -135,6 +138,8 @@ def restrict_files(readable: Sequence[Path] = (), *, executable: Sequence[Path] 
             _allow(ruleset, path, _READ_FILE | _READ_DIR)
         for path in executable:
             _allow(ruleset, path, _READ_FILE | _READ_DIR | _EXECUTE)
+        for path in writable:
+            _allow(ruleset, path, _READ_FILE | _WRITE_FILE)
         deny_new_privileges()  # Landlock asks for it.
         if _libc().syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) != 0:
             raise _failure("cannot enter the landlock ruleset")

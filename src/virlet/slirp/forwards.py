@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shlex
+import sys
 from ipaddress import IPv4Address, IPv6Address
 
 from virlet.slirp import library as lib
@@ -80,8 +82,9 @@ def _listen(
 def add_guest_forward(library: lib.Library, stack: Stack, forward: GuestForward) -> None:
     """Have something of the host's answer inside the user network; raises :class:`ForwardFailed`."""
     address = ctypes.byref(lib.address4(forward.address))
-    if forward.kind == "cmd":
-        done = library.add_exec(stack.handle, forward.target.encode(), address, forward.port)
+    if forward.kind in ("cmd", "tcp"):
+        command = forward.target if forward.kind == "cmd" else _relay(forward.target)
+        done = library.add_exec(stack.handle, command.encode(), address, forward.port)
     elif library.add_unix is None:
         raise ForwardFailed(
             f"this libslirp ({library.version_text}) cannot forward to a socket: slirp_add_unix is missing"
@@ -93,3 +96,9 @@ def add_guest_forward(library: lib.Library, stack: Stack, forward: GuestForward)
             f"libslirp cannot answer on {forward.address} port {forward.port}: the address must lie in the network and"
             " be neither the host's nor the nameserver's"
         )
+
+
+def _relay(target: str) -> str:
+    """A command that joins the guest's connection with *target*: libslirp itself knows commands and UNIX sockets."""
+    host, _, port = target.rpartition(":")
+    return shlex.join((sys.executable, "-P", "-m", "virlet.slirp.relay", host.strip("[]"), port))

@@ -99,13 +99,16 @@ def _confine(options: Options) -> None:
     libslirp reads the resolver's file again when it changes, and it changes by being replaced, so its directory stays
     readable.  Commands of ``--guestfwd`` run in the same confinement: they read and run anything and write nothing.
     """
-    commands = any(forward.kind == "cmd" for forward in options.guest_forwards)
+    commands = any(forward.kind in ("cmd", "tcp") for forward in options.guest_forwards)
     readable = [path for path in (_RESOLVER.resolve().parent, options.tftp) if path is not None and path.exists()]
     confine.deny_new_privileges()
     confine.deny_core_dumps()
     confine.seal_code()
     confine.deny_writable_code(children=not commands)
-    confine.restrict_files(readable, executable=[Path("/")] if commands else [])
+    if commands:
+        confine.restrict_files(readable, executable=[Path("/")], writable=[Path(os.devnull)])
+    else:
+        confine.restrict_files(readable)
 
 
 def _die_with(parent: int) -> bool:

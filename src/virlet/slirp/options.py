@@ -307,6 +307,7 @@ def guest_forward(text: str) -> GuestForward:
         raise BadOption(f"{option}: '{target}' is not an absolute path")
     if kind == "tcp":
         host, _, to = target.rpartition(":")
-        _address(option, host)
+        if _address(option, host) is None:
+            raise BadOption(f"{option}: an address is missing")
         _port(option, to)
     return GuestForward(_four(option, address), _port(option, port), kind, target)
