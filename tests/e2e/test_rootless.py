@@ -29,8 +29,9 @@ def test_the_tests_themselves_have_no_privilege() -> None:
 
 def executed(folder: Path) -> set[Path]:
     """Every program that was executed with success, from strace's lines: a file for each process, so none is torn."""
-    text = "".join(path.read_text(errors="replace") for path in folder.iterdir())
-    return {Path(name).resolve() for name in re.findall(r'execve(?:at)?\(.*?"([^"]+)".*\) = 0', text)}
+    lines = [line for path in folder.iterdir() for line in path.read_text(errors="replace").splitlines()]
+    found = [re.match(r'execve(?:at)?\((?:\w+, )?"([^"]+)".* = 0$', line) for line in lines]
+    return {Path(match[1]).resolve() for match in found if match}
 
 
 def has_file_capabilities(path: Path) -> bool:
