@@ -200,6 +200,7 @@ async def test_capabilities_name_what_can_be_started(driver: QemuDriver) -> None
 async def test_explain_and_native_say_what_a_start_would_do(driver: QemuDriver, xml: Xml) -> None:
     uuid = (await driver.define(xml(), 0)).uuid
     told = await driver.explain(uuid, None)
+    assert told["describes"] == "its next start"
     assert "qemu-system-x86_64" in str(told["commands"])
     assert "-no-shutdown" in await driver.native(xml())
     assert driver.ports(uuid) == []

@@ -44,6 +44,7 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
     return {
         "name": plan.name,
         "uuid": plan.uuid,
+        "describes": "its next start; it runs now, as 'virlet info' shows" if running else "its next start",
         "emulator": str(plan.emulator),
         "accelerator": str(live.type),
         "commands": native(plan).splitlines(),
