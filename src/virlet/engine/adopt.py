@@ -168,7 +168,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     _register(guest, run)
     guest.own(run, domain, record.id)
-    run.undo.push_async_callback(run_downscripts, domain)
+    run.undo.push_async_callback(_leave_taps, guest, run)
     for item in record.helpers:
         helper = run.helpers[item.alias] = Helper(guest, guest.tasks, item)
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
@@ -188,12 +188,17 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
             helper.revive()
 
 
+async def _leave_taps(guest: Guest, run: Run) -> None:
+    if guest.live is not None:
+        await run_downscripts(guest.live.devices.interfaces)
+    put_back(run.record.put_back)
+
+
 def _register(guest: Guest, run: Run) -> None:
     """The undo of a guest whose start another daemon has made."""
     record = run.record
     run.undo.callback(guest.context.status.remove, record.uuid)
     run.undo.callback(_remove, record.leaves, record.directories)
-    run.undo.callback(put_back, record.put_back)
     run.undo.push_async_callback(run.monitor.close)
 
 

@@ -17,10 +17,11 @@ from virlet.errors import BadConfig, OperationInvalid, OperationUnsupported, Pro
 from virlet.model.domain import Device, Domain, parse_device
 from virlet.model.fresh import RandomFresh
 from virlet.model.interface import Interface
+from virlet.net.links import links_named
 from virlet.plan.assign import assign_defaults
 from virlet.plan.changes import Wanted, check_attach, find_interface, merge_update
 from virlet.plan.check import emulator_of
-from virlet.plan.hotplug import new_problems, plan_attach
+from virlet.plan.hotplug import new_problems, plan_attach, with_interface
 from virlet.plan.parts import add_device, find_alias, remove_device, replace_interface, tag_of
 from virlet.xml.source import Source
 
@@ -58,7 +59,7 @@ async def _attach_live(guest: Guest, nic: Interface, source: Source) -> None:
     check_attach(nic)
     context, live = guest.context, guest.live
     assert live is not None
-    context.look_again()
+    context.look_again(links_named(with_interface(live, nic)))
     try:
         dirs = context.guest_dirs(guest.uuid)
         placed, hot = plan_attach(live, nic, context.facts, dirs, context.registry)

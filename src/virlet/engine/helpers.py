@@ -319,9 +319,14 @@ class Helper:
         """QEMU, or its interface, is gone: so is the helper, by itself or by SIGTERM; what it leaves is removed."""
         self._over = True
         process, self.process = self.process, None
-        if process is not None:
-            await process.terminate(LEAVE)
-        self._let_go()
+        try:
+            if process is not None:
+                await process.terminate(LEAVE)
+        finally:
+            # Also when the daemon ends meanwhile: the next one ends the process.
+            if process is not None:
+                process.close()
+            self._let_go()
         self._remove_leaves()
 
     def _remove_leaves(self) -> None:

@@ -16,21 +16,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from virlet.engine.fds import FdTable
+from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper, run_helper
 from virlet.engine.keep import inodes_of, keep
+from virlet.engine.needs import refuse_net
 from virlet.engine.status import Attaching, HelperRecord
-from virlet.engine.unplug import drop_netdev
+from virlet.engine.taps import open_all, run_script
+from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
 from virlet.enums import EventId
-from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, OperationTimeout, SystemFailure
+from virlet.errors import InternalError, OperationFailed, OperationInvalid, OperationTimeout, SystemFailure
 from virlet.model.domain import format_device
 from virlet.model.interface import Interface
 from virlet.plan.base import Dial, HelperPlan, Ready
 from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
-from virlet.proc.ports import conflicts, wait_listening
+from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
 from virlet.proc.sockets import Listeners, listeners
 from virlet.qmp.monitor import QmpError
@@ -51,10 +53,11 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
     When it returns, every forwarded port accepts and DEVICE_ADDED is out.  Raises :class:`BadConfig` for ports that are
     taken, :class:`InternalError` with QEMU's or the helper's own words for all that they refuse.
     """
-    helper, before = hot.net.helper, listeners()
-    problems = conflicts(helper.forwards, before) if helper is not None else []
-    if problems:
-        raise BadConfig(problems)
+    before = listeners()
+    refuse_net(hot.net, before)
+    if hot.net.chardev is not None:
+        # Somebody has to listen there: QEMU would stand still, guest and all, until somebody does.
+        dial(hot.net.chardev.path).close()
     attachment = _Attachment(guest, guest.running(), nic, hot, before)
     async with AsyncExitStack() as undo:
         await attachment.bring_up(undo)
@@ -124,7 +127,8 @@ class _Attachment:
 
     async def _netdev(self, fds: FdTable, undo: AsyncExitStack) -> None:
         run, hot = self.run, self.hot
-        fds.open(send.source for send in hot.sends)
+        await open_all(fds, (send.source for send in hot.sends))
+        await self._taps(fds, undo)
         run.peers[hot.netdev] = self.peer
         undo.callback(run.peers.pop, hot.netdev, None)
         sent: list[str] = []
@@ -132,11 +136,25 @@ class _Attachment:
             for send in hot.sends:
                 await run.monitor.send_fd(send.name, fds[send.source])
                 sent.append(send.name)
+            if hot.chardev_add is not None:
+                await self.guest.execute("chardev-add", hot.chardev_add.arguments)
+                undo.push_async_callback(drop_chardev, self.guest, self._alias)
             await self.guest.execute("netdev_add", hot.netdev_add.arguments)
         except QmpError:
             await self._take_back(sent)
             raise
         undo.push_async_callback(self._drop_netdev)
+
+    async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
+        """Say what the tap is called, and run the user's script."""
+        net, run = self.hot.net, self.run
+        self.nic = replace(self.nic, target=fds.taps.get(net.alias, self.nic.target))
+        run.record = replace(run.record, put_back=(*run.record.put_back, *net.put_back))
+        undo.push_async_callback(leave_taps, run, self.nic)
+        if net.alias in fds.taps:
+            self._intend(None)
+        if net.script:
+            await run_script(net.script, self.nic.target or "")
 
     async def _take_back(self, names: list[str]) -> None:
         """Descriptors that no backend has taken."""
@@ -156,6 +174,8 @@ class _Attachment:
                         await self._dial(fds, Dial(self.hot.listens))
                     await self._accepted()
             await drop_netdev(self.guest, self.hot.netdev)
+            if self.hot.net.keeps:
+                await close_kept(self.guest, self._alias)
         except OperationInvalid as error:
             log.debug("%s: %s", self.guest.name, error)
 

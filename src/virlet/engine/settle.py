@@ -10,6 +10,7 @@ from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
 from virlet.engine.unplug import drop_netdev, remove_nic
+from virlet.errors import OperationInvalid
 from virlet.model.domain import parse_interface
 from virlet.plan.hotplug import with_interface
 from virlet.proc.process import Process
@@ -23,6 +24,13 @@ GRACE = 2.0
 
 async def settle_interfaces(guest: Guest, run: Run) -> None:
     """Make a guest that was taken over agree with its QEMU, which alone knows what devices there are."""
+    try:
+        await _settle(guest, run)
+    except OperationInvalid:
+        log.info("%s has ended meanwhile", guest.name)
+
+
+async def _settle(guest: Guest, run: Run) -> None:
     present = await _devices(guest)
     if present is None or guest.live is None:
         return

@@ -184,11 +184,17 @@ class _Launch:
     async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
         """Tell the live XML what the taps are called, and run the user's scripts."""
         self.domain = with_targets(self.domain, fds.taps)
-        undo.callback(put_back, self._found())
-        undo.push_async_callback(run_downscripts, self.domain)
+        undo.push_async_callback(self._leave_taps)
         for net in self.plan.nets:
             if net.script:
                 await run_script(net.script, target_of(self.domain, net.alias))
+
+    async def _leave_taps(self) -> None:
+        """At the end interfaces may have come and gone; a start that failed has those of its plan."""
+        guest = self.guest
+        domain = guest.live or self.domain
+        await run_downscripts(domain.devices.interfaces)
+        put_back(self._found() if guest.run is None else guest.run.record.put_back)
 
     def _found(self) -> tuple[OpenTap, ...]:
         return tuple(tap for net in self.plan.nets for tap in net.put_back)

@@ -14,8 +14,7 @@ from dataclasses import replace
 
 from virlet.engine.fds import FdTable
 from virlet.errors import InternalError, OperationTimeout, SystemFailure, VirletError
-from virlet.model.domain import Domain
-from virlet.model.interface import InterfaceType
+from virlet.model.interface import Interface, InterfaceType
 from virlet.net.admin import bridge_acl
 from virlet.plan.base import BridgeTap, FdSource, OpenTap
 from virlet.proc.process import Process
@@ -93,14 +92,14 @@ async def run_script(path: str, device: str) -> None:
         )
 
 
-async def run_downscripts(domain: Domain) -> None:
-    """What the interfaces of *domain*, which has stopped, want to be run; a failure is reported."""
-    for nic in domain.devices.interfaces:
+async def run_downscripts(interfaces: Iterable[Interface]) -> None:
+    """What interfaces that are no longer used want to be run; a failure is reported."""
+    for nic in interfaces:
         if nic.type is InterfaceType.ETHERNET and nic.downscript:
             try:
                 await run_script(nic.downscript, nic.target or "")
             except VirletError as error:
-                log.error("%s: %s", domain.name, error)
+                log.error("%s: %s", nic.alias, error)
 
 
 async def _run(command: Command, name: str) -> tuple[str, str]:

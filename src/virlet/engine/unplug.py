@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from virlet.engine.guest import Guest, Run
+from virlet.engine.taps import put_back, run_downscripts
 from virlet.enums import EventId
 from virlet.errors import OperationFailed, OperationTimeout
-from virlet.model.interface import Interface
-from virlet.plan.hotplug import without_interface
+from virlet.model.interface import Interface, InterfaceType
+from virlet.plan.base import OnLoss
+from virlet.plan.hotplug import kept_name, without_interface
 from virlet.qmp.monitor import QmpError
 
-__all__ = ["UNPLUG_WAIT", "drop_netdev", "refused", "remove_nic", "unplug"]
+__all__ = [
+    "UNPLUG_WAIT",
+    "close_kept",
+    "drop_chardev",
+    "drop_netdev",
+    "leave_taps",
+    "refused",
+    "remove_nic",
+    "unplug",
+]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +82,13 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
         except OperationTimeout as error:
             log.error("%s: %s", guest.name, error)
     await drop_netdev(guest, f"host{alias}")
+    if helper is not None and helper.record.plan.on_loss is OnLoss.REUSE:
+        await close_kept(guest, alias)
+    nic = next((each for each in guest.domain.devices.interfaces if each.alias == alias), None)
+    if nic is not None:
+        if nic.type is InterfaceType.VHOSTUSER:
+            await drop_chardev(guest, alias)
+        await leave_taps(run, nic)
     if guest.run is not run or guest.live is None:
         return
     guest.live = without_interface(guest.live, alias)
@@ -86,3 +106,28 @@ async def drop_netdev(guest: Guest, netdev: str) -> None:
         await guest.execute("netdev_del", {"id": netdev})
     except QmpError as error:
         log.warning("%s: %s", guest.name, error)
+
+
+async def drop_chardev(guest: Guest, alias: str) -> None:
+    """Take away what a vhost-user backend spoke through; it is not there unless the back end was somebody else's."""
+    try:
+        await guest.execute("chardev-remove", {"id": f"char{alias}"})
+    except QmpError as error:
+        log.debug("%s: %s", guest.name, error)
+
+
+async def close_kept(guest: Guest, alias: str) -> None:
+    """Let QEMU close what it held for the helper's successors (:attr:`virlet.plan.base.NetPlan.keeps`)."""
+    for number in count():
+        try:
+            await guest.execute("closefd", {"fdname": kept_name(alias, number)})
+        except QmpError:
+            return  # There are no more.
+
+
+async def leave_taps(run: Run, nic: Interface) -> None:
+    """Leave a tap device as it was found, and run the user's script."""
+    ours = [tap for tap in run.record.put_back if tap.alias == nic.alias]
+    put_back(ours)
+    run.record = replace(run.record, put_back=tuple(tap for tap in run.record.put_back if tap not in ours))
+    await run_downscripts((nic,))

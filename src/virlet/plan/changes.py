@@ -13,7 +13,7 @@ from virlet.enums import ErrorDomain
 from virlet.errors import DeviceMissing, OperationDenied, OperationFailed, OperationUnsupported, VirletError
 from virlet.model.address import Address, PciAddress
 from virlet.model.device import Rom
-from virlet.model.interface import Interface, InterfaceBackend, InterfaceType
+from virlet.model.interface import Interface, InterfaceBackend, InterfaceType, SocketMode
 
 __all__ = ["Wanted", "check_attach", "find_interface", "merge_update"]
 
@@ -46,6 +46,14 @@ def check_attach(nic: Interface) -> None:
             f"hotplug of interface type of {nic.type} is not implemented yet",
             domain=ErrorDomain.QEMU,
             hint="add it to the definition (--config) and start the guest again",
+        )
+
+    if nic.type is InterfaceType.VHOSTUSER and nic.source is not None and nic.source.mode == SocketMode.SERVER:
+        # QEMU would stand still, guest and all, until the other side dials.
+        raise OperationUnsupported(
+            "hotplug of interface type of vhostuser in server mode is not possible without stopping the guest",
+            domain=ErrorDomain.QEMU,
+            hint="use mode='client', or add it to the definition (--config)",
         )
 
 

@@ -24,7 +24,16 @@ from virlet.plan.check import check_define, check_launch, emulator_of
 from virlet.plan.facts import Facts
 from virlet.plan.launch import plan_net, scene_of
 
-__all__ = ["HotNet", "SendFd", "heat", "new_problems", "plan_attach", "with_interface", "without_interface"]
+__all__ = [
+    "HotNet",
+    "SendFd",
+    "heat",
+    "kept_name",
+    "new_problems",
+    "plan_attach",
+    "with_interface",
+    "without_interface",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +46,12 @@ class SendFd:
 
 @dataclass(frozen=True, slots=True)
 class HotNet:
-    """The steps of one attachment, in order: *sends*, *netdev_add*, the helper, *device_add*, *after*."""
+    """The steps of an attachment: *sends*, *chardev_add*, *netdev_add*, the helper, *device_add*, *after*."""
 
     net: NetPlan
     sends: tuple[SendFd, ...]
+    chardev_add: QmpCommand | None
+    """What the backend speaks through."""
     netdev_add: QmpCommand
     device_add: QmpCommand
     after: tuple[QmpCommand, ...]
@@ -63,18 +74,29 @@ def heat(net: NetPlan) -> HotNet:
 
     netdev = _named(_bound_by_qemu(net.netdev), name)
     device = _named(net.device, name)
-    kept = tuple(SendFd(f"keep-{net.alias}-{n}", source) for n, source in enumerate(net.keeps))
+    kept = tuple(SendFd(kept_name(net.alias, n), source) for n, source in enumerate(net.keeps))
     helper = net.helper
     if helper is not None and listens is not None:
         helper = replace(helper, leaves=(*helper.leaves, listens))
     return HotNet(
         net=replace(net, helper=helper),
         sends=(*(SendFd(word, source) for source, word in names.items()), *kept),
+        chardev_add=_chardev(net),
         netdev_add=QmpCommand("netdev_add", netdev),
         device_add=QmpCommand("device_add", device),
         after=() if net.link_up else (QmpCommand("set_link", {"name": net.alias, "up": False}),),
         listens=listens,
     )
+
+
+def kept_name(alias: str, number: int) -> str:
+    """What QEMU calls a descriptor that it only holds for the interface's helper (:attr:`NetPlan.keeps`)."""
+    return f"keep-{alias}-{number}"
+
+
+def _chardev(net: NetPlan) -> QmpCommand | None:
+    chardev = net.chardev
+    return None if chardev is None else QmpCommand("chardev-add", {"id": chardev.id, "backend": chardev.backend})
 
 
 def _named(value: Mapping[str, JsonValue], name: Callable[[FdSource], str]) -> Mapping[str, JsonValue]:
