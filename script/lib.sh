@@ -134,14 +134,15 @@ user_environment() {
     done
 }
 
-# The words before a command that make it run as the user without any capability, with a clean environment.
+# The words before a command that make it run as the user without any capability, with a clean environment.  BOUNDING is
+# what a set-user-ID program below it can have: nothing, but `+all` for who needs one, as in any session of a user.
 user_prefix() {
     local -a clean
     mapfile -d '' clean < <(user_environment)
     PREFIX=(env -i "${clean[@]}")
     [ "$(id -u)" != 0 ] ||
         PREFIX=(setpriv --reuid="$TEST_USER" --regid="$(id -g "$TEST_USER")" --init-groups --inh-caps=-all
-            --bounding-set=-all "${PREFIX[@]}")
+            --bounding-set="${BOUNDING:--all}" "${PREFIX[@]}")
 }
 
 as_user() {
