@@ -166,6 +166,26 @@ def test_a_guest_that_answers_gives_the_card_back_at_once_and_nothing_stays(gues
             pass
 
 
+def test_the_slirp_helper_comes_is_replaced_and_goes(guest: Guest) -> None:
+    card = guest.session.base / "slirp.xml"
+    card.write_text(
+        f"""<interface type='user'><mac address='{MAC}'/><model type='virtio'/>
+        <portForward proto='tcp' address='127.0.0.1'><range start='{guest.port}' to='22'/></portForward>
+        <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/></interface>"""
+    )
+    guest.virsh("attach-device", "hot", str(card), "--live")
+    guest.online()
+    assert guest.answers() == "SSH-2.0-virlet-guest"
+    for _ in range(2):
+        (pid,) = guest.session.helpers("virlet-slirp")
+        os.kill(pid, signal.SIGKILL)
+        assert gone([pid])
+        assert guest.answers()
+    guest.virsh("detach-device", "hot", str(card), "--live")
+    assert MAC not in guest.macs()
+    assert guest.session.helpers("virlet-slirp") == []
+
+
 def test_what_qemu_refuses_is_undone_and_told(guest: Guest) -> None:
     bad = guest.session.base / "bad.xml"
     text = guest.card.read_text()
