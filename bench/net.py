@@ -94,6 +94,14 @@ ROWS = (
 )
 
 
+def other_mtu(name: str) -> Row:
+    """``helper-16000``: the helper at an MTU of no row."""
+    kind, _, mtu = name.partition("-")
+    if kind != "helper" or not mtu.isdigit():
+        raise SystemExit(f"no row '{name}'; known are helper-MTU, {', '.join(row.name for row in ROWS)}")
+    return Row(name, int(mtu), helper)
+
+
 @contextlib.contextmanager
 def guest(row: Row) -> Iterator[Console]:
     """The guest of *row*, its network up."""
@@ -150,11 +158,12 @@ def send(port: int, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS))
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS) + ", helper-MTU")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    known = {row.name: row for row in ROWS}
+    rows = [known.get(name) or other_mtu(name) for name in options.rows] or list(ROWS)
     for _ in range(options.rounds):
         for row in rows:
             with guest(row):

@@ -192,7 +192,17 @@ def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path):
     assert settings_of(["--timeout=0"], environ, 1000).timeout is None
 
 
-@pytest.mark.parametrize("text", ["timeout = 'x'\n", "unheard = 1\n", "not toml", "verbose = 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timeout = 'x'\n",
+        "unheard = 1\n",
+        "not toml",
+        "verbose = 1",
+        "slirp_helper = 1\n",
+        "slirp_helper = 'slirp'\n",
+    ],
+)
 def test_a_file_that_says_nonsense_is_refused(tmp_path, text):
     (tmp_path / "c").write_text(text)
     with pytest.raises(BadConfig, match=str(tmp_path / "c")):

@@ -118,6 +118,11 @@ def _read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
         for name, value in found.items()
         if type(value) not in _KNOWN.get(name, ())
     ]
+    problems += [
+        Problem(name, f"{path}: '{name}' must be an absolute path, not '{value}'")
+        for name, value in found.items()
+        if type(value) is str and not value.startswith("/")
+    ]
     if problems:
         raise BadConfig(problems)
     return found
@@ -125,12 +130,7 @@ def _read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
 
 def _program(file: Mapping[str, Any], name: str) -> Path | None:
     value = file.get(name)
-    if value is None:
-        return None
-    path = Path(value)
-    if not path.is_absolute():
-        raise BadConfig([Problem(name, f"'{name}' must be an absolute path, not '{value}'")])
-    return path
+    return None if value is None else Path(value)
 
 
 def _machine_id() -> str:

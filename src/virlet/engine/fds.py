@@ -139,6 +139,8 @@ class FdTable:
             case PairEnd(name, _, datagram):
                 kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
                 for end, sock in enumerate(socket.socketpair(socket.AF_UNIX, kind)):
+                    if datagram:  # Room for several of the largest frames; the kernel cuts it to net.core.wmem_max.
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                     self._fds[PairEnd(name, end, datagram)] = self._keep(sock.detach())
             case LogFile(path, truncate):
                 self._fds[source] = self._keep(open_log(path, truncate=truncate))
