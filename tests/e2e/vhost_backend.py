@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import struct
@@ -13,7 +14,7 @@ __all__ = ["Backend"]
 
 _HEADER = struct.Struct("=III")
 _REPLY = 0x1 | 0x4
-_GET_FEATURES, _SET_MEM_TABLE, _GET_VRING_BASE, _GET_PROTOCOL_FEATURES, _GET_QUEUE_NUM = 1, 5, 11, 15, 17
+_GET_FEATURES, _GET_VRING_BASE, _GET_PROTOCOL_FEATURES, _GET_QUEUE_NUM = 1, 11, 15, 17
 _FEATURES = 1 << 15 | 1 << 17 | 1 << 22 | 1 << 30 | 1 << 32  # merged buffers, control queue, queues, protocol, virtio 1
 _MQ = 1
 
@@ -23,8 +24,6 @@ class Backend:
 
     def __init__(self, queues: int = 4) -> None:
         self.queues = queues
-        self.memory = threading.Event()
-        """Set when QEMU has handed the guest's memory over."""
         self.served = 0
         self._sockets: list[socket.socket] = []
         self._thread: threading.Thread | None = None
@@ -44,7 +43,8 @@ class Backend:
 
     def close(self) -> None:
         for sock in self._sockets:
-            sock.shutdown(socket.SHUT_RDWR) if sock.fileno() >= 0 else None
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         if self._thread is not None:
             self._thread.join(10)
         for sock in self._sockets:
@@ -68,11 +68,12 @@ class Backend:
 
     def _serve(self, peer: socket.socket) -> None:
         self.served += 1
+        with contextlib.suppress(OSError):  # QEMU may hang up in the middle of a word
+            self._talk(peer)
+
+    def _talk(self, peer: socket.socket) -> None:
         while True:
-            try:
-                head, ancillary, *_ = peer.recvmsg(_HEADER.size, 1024)
-            except OSError:
-                return
+            head, ancillary, *_ = peer.recvmsg(_HEADER.size, 1024)
             fds = array.array("i")
             for _, _, data in ancillary:
                 fds.frombytes(data)
@@ -91,7 +92,5 @@ class Backend:
             _GET_QUEUE_NUM: struct.pack("=Q", self.queues),
             _GET_VRING_BASE: body[:4] + bytes(4),
         }.get(request)
-        if request == _SET_MEM_TABLE:
-            self.memory.set()
         if said is not None:
             peer.sendall(_HEADER.pack(request, _REPLY, len(said)) + said)

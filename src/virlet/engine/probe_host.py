@@ -12,10 +12,12 @@ from pathlib import Path
 from virlet.plan.facts import HostFacts, Support, Topology
 from virlet.proc.identity import boot_id
 
-__all__ = ["BRIDGE_HELPERS", "probe_host"]
+__all__ = ["BRIDGE_HELPER", "probe_host"]
 
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
 _RTF_UP, _RTF_REJECT = 0x1, 0x200
+BRIDGE_HELPER = "VIRLET_BRIDGE_HELPER"
+"""Environment variable: path of qemu-bridge-helper where it is elsewhere; the setting ``bridge_helper`` sets it."""
 BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
 """Where distributions put the one program that makes taps on bridges for everybody."""
 
@@ -48,7 +50,7 @@ def probe_host(kvm: Support) -> HostFacts:
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
         nameservers=tuple(_nameservers()),
         groups=frozenset({os.getegid(), *os.getgroups()}),
-        bridge_helper=(helper := next(filter(os.path.lexists, BRIDGE_HELPERS), "")),
+        bridge_helper=(helper := _bridge_helper()),
         bridge_helper_may=_may_bridge(helper),
     )
 
@@ -124,6 +126,11 @@ def _nameservers() -> Iterator[str]:
         match line.split():
             case ["nameserver", address, *_]:
                 yield address
+
+
+def _bridge_helper() -> str:
+    configured = os.environ.get(BRIDGE_HELPER)
+    return next(filter(os.path.lexists, [configured] if configured else BRIDGE_HELPERS), "")
 
 
 def _may_bridge(helper: str) -> Support:
