@@ -35,7 +35,7 @@ from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
 from virlet.engine.waiting import answered
 from virlet.enums import DomainState
-from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, Problem
+from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, OperationTimeout, Problem
 from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
@@ -295,6 +295,9 @@ class _Launch:
         try:
             self.monitor = await self._connect(sock)
             undo.push_async_callback(self.monitor.close)
+        except OperationTimeout as error:
+            said = self._said(self.plan.log.path)
+            raise OperationTimeout(f"{error.detail}: {said}" if said else error.detail, hint=error.hint) from error
         except MonitorClosed as error:
             await qemu.ended_within(GRACE)
             said = self._said(self.plan.log.path) or f"{error.detail} ({qemu.status or 'it still runs'})"
