@@ -14,7 +14,19 @@ from virlet.model.domain import Domain, parse_domain, parse_interface
 from virlet.model.interface import Interface
 from virlet.net.choose import Registry, registry
 from virlet.plan.assign import assign_aliases, assign_defaults
-from virlet.plan.base import FdSource, GuestDirs, Json, LaunchPlan, Listener, NetPlan, PairEnd, render_json
+from virlet.plan.base import (
+    FdSource,
+    GuestDirs,
+    Joined,
+    Json,
+    LaunchPlan,
+    Listener,
+    NetPlan,
+    OpenTap,
+    PairEnd,
+    SocketChardev,
+    render_json,
+)
 from virlet.plan.facts import Facts
 from virlet.plan.hotplug import SendFd, heat, new_problems, plan_attach, with_interface, without_interface
 
@@ -84,6 +96,42 @@ def test_descriptors_are_sent_under_a_name() -> None:
     assert hot.sends == (SendFd("fd-net3-0", pair),)
     assert hot.netdev_add.arguments["local"] == {"type": "fd", "str": "fd-net3-0"}
     assert hot.listens is None
+
+
+def test_the_queues_of_a_tap_are_named_in_one_word_and_what_is_only_held_comes_last() -> None:
+    taps = tuple(OpenTap("net2", "tap0", queue, multi_queue=True) for queue in range(2))
+    held = PairEnd("net2", 1, datagram=True)
+    net = NetPlan(
+        alias="net2",
+        backend="tap",
+        mac="",
+        netdev={"type": "tap", "fds": Joined((taps[0], ":", taps[1])), "id": "hostnet2"},
+        device={"driver": "virtio-net-pci", "id": "net2"},
+        helper=None,
+        fds=taps,
+        keeps=(held,),
+    )
+    hot = heat(net)
+    assert hot.netdev_add.arguments["fds"] == "fd-net2-0:fd-net2-1"
+    assert hot.sends == (*(SendFd(f"fd-net2-{n}", tap) for n, tap in enumerate(taps)), SendFd("keep-net2-0", held))
+
+
+def test_a_socket_of_somebody_elses_is_a_chardev_before_it_is_a_netdev() -> None:
+    chardev = SocketChardev("charnet4", Path("/run/switch.sock"), reconnect_ms=2000)
+    net = NetPlan(
+        alias="net4",
+        backend="vhostuser",
+        mac="",
+        netdev={"type": "vhost-user", "chardev": "charnet4", "id": "hostnet4"},
+        device={"driver": "virtio-net-pci", "id": "net4"},
+        helper=None,
+        fds=(),
+        chardev=chardev,
+    )
+    hot = heat(net)
+    assert hot.chardev_add is not None
+    assert hot.chardev_add.arguments == {"id": "charnet4", "backend": chardev.backend}
+    assert hot.netdev_add.arguments == net.netdev
 
 
 # Where it goes
