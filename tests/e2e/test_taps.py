@@ -155,6 +155,7 @@ def test_scripts_are_run_as_the_user_with_the_devices_name(one: Session) -> None
         (nic("vtap1"), r"created with multi_queue flag.*Invalid argument"),
         (nic("vtap0", more="<driver queues='2'/>"), r"without multi_queue flag.*Invalid argument.*multi_queue"),
         (nic("vmac0"), rf"has the address {MACVTAP}.*ip link set dev vmac0 address {MAC}"),
+        (nic("vmac1", "52:54:00:77:02:03"), r"/dev/tap\d+ is not vmac1: a link of another network namespace"),
         (nic("vtap0", managed=""), r"The vtap0 interface already exists.*managed='no'"),
         (nic("vnew", managed=""), r"Unable to create tap device vnew: Operation not permitted.*ip tuntap add dev vnew"),
         (nic("vnew", managed="", model="e1000"), r"Operation not permitted"),
