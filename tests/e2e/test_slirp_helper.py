@@ -185,3 +185,32 @@ def test_the_helper_ends_with_qemu_though_no_daemon_runs(running: Running) -> No
     assert gone([helper])
     one.start_daemon()
     assert one.virsh("domstate", "demo") == "shut off"
+
+
+def test_it_comes_and_goes_with_an_interface_of_a_running_guest() -> None:
+    with session() as one:
+        one.start_daemon()
+        port = free_ports(26000).ssh
+        one.define(domain("plug", "<interface type='user'><model type='virtio'/></interface>"))
+        one.virsh("start", "plug")
+        console = console_of(one, "plug")
+        console.ready(90)
+        path, mac = one.base / "nic.xml", "52:54:00:a8:33:fe"
+        path.write_text(
+            f"""<interface type='user'><mac address='{mac}'/><model type='virtio'/>
+            <ip address='172.17.1.0' prefix='24'/>
+            <portForward proto='tcp'><range start='{port}' to='22'/></portForward>
+            <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/></interface>"""
+        )
+        one.virsh("attach-device", "plug", str(path), "--live")
+        console.check(f"until grep -q {mac} /sys/class/net/*/address; do usleep 50000; done", 20)
+        console.check("net-up eth1", 30)
+        assert "172.17.1.15" in console.check("ip addr show eth1")
+        with socket.create_connection(("127.0.0.1", port), 10) as stream:
+            stream.sendall(b"\n")
+            assert stream.makefile().readline().startswith("SSH-2.0")
+        helpers = [pid for pid in one.processes() if comm(pid).startswith("virlet-slirp")]
+        assert len(helpers) == 1
+        one.virsh("detach-device", "plug", str(path), "--live")
+        assert gone(helpers)
+        one.virsh("destroy", "plug")
