@@ -23,6 +23,7 @@ QUIET = f"{CMDLINE} virlet.nonet"
 MAC = "52:54:00:77:00:01"
 MACVTAP = "52:54:00:77:02:02"
 """The address that root gave vmac0."""
+COUNTED = ("numqueues", "numdisabled", "usedbcqueuelen", "topology_change", "topology_change_detected")
 PASSING = ("NO-CARRIER", "LOWER_UP")
 """Flags that say whether somebody has the device open."""
 
@@ -44,11 +45,11 @@ def described(name: str) -> dict[str, Any]:
     said = subprocess.run(["ip", "-d", "-j", "link", "show", "dev", name], capture_output=True, text=True, check=True)
     (found,) = json.loads(said.stdout)
     found["flags"] = sorted(set(found["flags"]) - set(PASSING))
-    for changing in ("operstate", "stats64", "qdisc"):
+    for changing in ("operstate", "stats64", "qdisc", "tso_max_size"):
         found.pop(changing, None)
     info = found["linkinfo"].get("info_data", {})
-    for counted in ("numqueues", "numdisabled", "usedbcqueuelen"):
-        info.pop(counted, None)
+    for counted in [name for name in info if name in COUNTED or name.endswith("_timer")]:
+        del info[counted]
     addresses = subprocess.run(["ip", "-j", "address", "show", "dev", name], capture_output=True, text=True, check=True)
     found["addresses"] = [
         item["local"] for item in json.loads(addresses.stdout)[0]["addr_info"] if "." in item["local"]

@@ -17,7 +17,7 @@ __all__ = ["BRIDGE_HELPER", "probe_host"]
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
 _RTF_UP, _RTF_REJECT = 0x1, 0x200
 BRIDGE_HELPER = "VIRLET_BRIDGE_HELPER"
-"""Environment variable: path of qemu-bridge-helper where it is elsewhere; the setting ``bridge_helper`` sets it."""
+"""Environment variable: path of qemu-bridge-helper where it is elsewhere."""
 BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
 """Where distributions put the one program that makes taps on bridges for everybody."""
 
