@@ -280,7 +280,7 @@ async def test_the_same_mac_may_come_twice_and_then_is_ambiguous(up: Up, card: s
     named = NAMED.replace("</interface>", "<alias name='net1'/></interface>")
     await stand.driver.detach(stand.uuid, named, Affect.LIVE)
     await stand.driver.detach_alias(stand.uuid, "net0", Affect.LIVE)
-    assert stand.macs(stand.live) == []
+    await until(lambda: stand.macs(stand.live) == [])
 
 
 async def test_what_is_not_there_cannot_be_detached(up: Up) -> None:

@@ -82,7 +82,7 @@ async def detach(guest: Guest, xml: str, flags: int) -> None:
 
 
 async def detach_alias(guest: Guest, alias: str, flags: int) -> None:
-    """``virDomainDetachDeviceAlias``."""
+    """``virDomainDetachDeviceAlias``; returns when the guest has been asked, the event tells when it has answered."""
     async with guest.job.hold("detach a device from"):
         affect = _affected(guest, flags)
         config = nic = None
@@ -92,12 +92,12 @@ async def detach_alias(guest: Guest, alias: str, flags: int) -> None:
         if affect & Affect.LIVE:
             assert guest.live is not None
             nic = _only_interfaces(find_alias(guest.live, alias), "detach")
-        await _detach(guest, nic, config)
+        await _detach(guest, nic, config, wait=False)
 
 
-async def _detach(guest: Guest, nic: Interface | None, config: Domain | None) -> None:
+async def _detach(guest: Guest, nic: Interface | None, config: Domain | None, *, wait: bool = True) -> None:
     if nic is not None:
-        await unplug(guest, nic)
+        await unplug(guest, nic, wait=wait)
     if config is not None:
         await redefine(guest, config)
 

@@ -38,8 +38,8 @@ UNPLUG_WAIT = 5.0
 """Seconds that a call waits for the guest, as libvirt does."""
 
 
-async def unplug(guest: Guest, nic: Interface) -> None:
-    """Ask the guest to give *nic* back, and wait a while; the caller holds the job.
+async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
+    """Ask the guest to give *nic* back, and *wait* a while; the caller holds the job.
 
     Returns also when the guest has not answered; raises :class:`OperationFailed` when it refuses.
     """
@@ -53,7 +53,8 @@ async def unplug(guest: Guest, nic: Interface) -> None:
                 raise
             await remove_nic(guest, run, alias)  # The guest has given it back while nobody listened.
         ends: set[asyncio.Future[Any]] = {answer, run.monitor.closed}
-        await asyncio.wait(ends, timeout=UNPLUG_WAIT, return_when=asyncio.FIRST_COMPLETED)
+        if wait:
+            await asyncio.wait(ends, timeout=UNPLUG_WAIT, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             answer.result()
         elif run.monitor.closed.done():
