@@ -1,4 +1,4 @@
-"""Where virlet keeps its files: pure functions of the environment and the user's id.
+"""Where virlet keeps its files: pure functions of the environment and the user's id; and where programs are.
 
 The XDG base directory specification names the directories; as it demands, a value that is not absolute is ignored.
 Nothing is created here.
@@ -6,6 +6,7 @@ Nothing is created here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = [
     "config_dir",
     "home_dir",
     "libvirt_socket_dir",
+    "program",
     "runtime_dir",
     "server_socket",
     "state_dir",
@@ -69,6 +71,15 @@ def libvirt_socket_dir(environ: Mapping[str, str], uid: int) -> Path:
     """Where libvirt's clients look for a session daemon's sockets."""
     base = _absolute(environ, "XDG_RUNTIME_DIR") or _absolute(environ, "XDG_CACHE_HOME")
     return (base or home_dir(environ, uid) / ".cache") / "libvirt"
+
+
+def program(name: str) -> str | None:
+    """The executable file called *name* on ``$PATH``; like :func:`shutil.which`, without three decompressors."""
+    for folder in os.get_exec_path():
+        found = os.path.join(folder, name)
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            return found
+    return None
 
 
 def _absolute(environ: Mapping[str, str], name: str) -> Path | None:

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from virlet.daemon.listener import Listener
 from virlet.errors import ResourceBusy, SystemFailure
+from virlet.paths import program
 
 __all__ = ["Compat", "CompatStatus", "held_by"]
 
@@ -166,7 +166,7 @@ def daemon_program() -> Path:
     if started.name in ("virletd", *PROGRAMS) and started.exists():
         return started.resolve()
     beside = Path(sys.executable).with_name("virletd")
-    found = str(beside) if beside.exists() else shutil.which("virletd")
+    found = str(beside) if beside.exists() else program("virletd")
     if found is None:
         raise SystemFailure("the program virletd is not installed beside this Python, nor in PATH")
     return Path(found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from logging.handlers import RotatingFileHandler
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -35,6 +36,25 @@ class _Stderr(logging.StreamHandler[TextIO]):
         return "\n".join(mark + line for line in text.splitlines())
 
 
+class _RotatedFile(logging.FileHandler):
+    """A file that becomes ``….1`` when it has grown, that ``….2`` and so on.
+
+    ``logging.handlers`` has such a handler, and imports pickle and more for the others that it has: 0.5 MB.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream is not None and self.stream.tell() >= FILE_BYTES:
+            self.close()
+            self._rotate()
+        super().emit(record)
+
+    def _rotate(self) -> None:
+        names = [self.baseFilename, *(f"{self.baseFilename}.{number}" for number in range(1, FILE_COUNT + 1))]
+        for newer, older in reversed(list(pairwise(names))):
+            with suppress(OSError):  # A log that cannot be rotated is written on.
+                os.replace(newer, older)
+
+
 def start_logging(path: Path | None, verbose: bool) -> None:
     """Send everything from INFO on (DEBUG when *verbose*) to *path*, and from WARNING on (INFO) to stderr."""
     root = logging.getLogger()
@@ -44,9 +64,7 @@ def start_logging(path: Path | None, verbose: bool) -> None:
     root.addHandler(stderr)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = RotatingFileHandler(
-            path, maxBytes=FILE_BYTES, backupCount=FILE_COUNT, encoding="utf-8", errors="backslashreplace", delay=True
-        )
+        file = _RotatedFile(path, encoding="utf-8", errors="backslashreplace", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
     sys.excepthook = _last_words
@@ -60,5 +78,5 @@ def _last_words(kind: type[BaseException], error: BaseException, trace: Tracebac
 def reopen() -> None:
     """Open log files anew at the next message (SIGHUP, after somebody moved them away)."""
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, RotatingFileHandler):
+        if isinstance(handler, _RotatedFile):
             handler.close()

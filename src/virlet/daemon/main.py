@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import logging
 import os
 import resource
@@ -13,7 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from virlet.lean import without
+
+with without("ssl"):
+    import asyncio
 
 from virlet import __version__, paths
 from virlet.daemon import sd
@@ -27,6 +30,9 @@ from virlet.daemon.server import Server
 from virlet.daemon.settle import settle
 from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["Settings", "main", "settings_of"]
 
@@ -59,7 +65,26 @@ class Settings:
     """A client started us and keeps stderr only until we are ready."""
 
 
+@dataclass(slots=True)
+class _Words:
+    """What the command line says."""
+
+    timeout: float | None = None
+    socket: Path | None = None
+    config: Path | None = None
+    ready_fd: int | None = None
+    autostarted: bool = False
+    verbose: bool = False
+
+
+def _words(argv: Sequence[str]) -> _Words:
+    # argparse and its translations are 0.6 MB, for a daemon that is mostly started without a word.
+    return _parser().parse_args(argv, _Words()) if argv else _Words()
+
+
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="virletd", description="Run QEMU guests for this user; speaks libvirt's protocol."
     )
@@ -78,7 +103,7 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
 
     Raises :class:`BadConfig` for a file that says something unknown, :class:`SystemFailure` for an unreadable one.
     """
-    options = _parser().parse_args(argv)
+    options = _words(argv)
     config = paths.config_dir(environ, uid)
     state = paths.state_dir(environ, uid, _machine_id())
     file = _read_file(options.config or config / "virletd.toml", required=options.config is not None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 
 from virlet.engine.guest import Guest, Run
 from virlet.enums import DomainState
@@ -78,4 +77,6 @@ async def _clean(guest: Guest, run: Run) -> None:
 
 def remove_logs(guest: Guest) -> None:
     """For destroy with REMOVE_LOGS."""
+    import shutil
+
     shutil.rmtree(guest.context.guest_dirs(guest.uuid).logs, ignore_errors=True)

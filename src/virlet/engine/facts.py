@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from virlet.engine.probe_passt import probe_passt
 from virlet.engine.probe_qemu import probe_qemu
 from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import SystemFailure, VirletError
+from virlet.paths import program
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, SlirpHelperFacts, Support
 from virlet.proc.identity import boot_id
 
@@ -34,7 +34,7 @@ _ELSEWHERE = ("/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm")
 def emulators(arch: str) -> list[Path]:
     """The QEMUs of this host for *arch* (libvirt's name), the one to prefer first."""
     target = {"i686": "i386", "armv7l": "arm"}.get(arch, arch)
-    found = shutil.which(f"qemu-system-{target}")
+    found = program(f"qemu-system-{target}")
     candidates = [*([found] if found else []), *_ELSEWHERE]
     return [Path(each) for each in candidates if os.access(each, os.X_OK)]
 
@@ -83,7 +83,7 @@ async def _qemu(path: Path, remembered: Cache) -> QemuFacts | None:
 
 
 async def _passt(host: HostFacts, remembered: Cache) -> PasstFacts | None:
-    found = shutil.which("passt")
+    found = program("passt")
     if found is None:
         return None
     path = Path(found)

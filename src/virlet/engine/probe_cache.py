@@ -7,16 +7,18 @@ another virlet, is probed again; what cannot be written is probed every time.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
-import os
-import tempfile
+import sys
 import typing
+from binascii import crc32
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar
+
+from virlet.engine.files import make_private, write_atomic
+from virlet.errors import SystemFailure
 
 __all__ = ["Cache", "file_key", "from_plain", "to_plain"]
 
@@ -45,8 +47,8 @@ class Cache:
         if self._directory is None:
             return await probe()
         wanted = [_FORMAT, *key]
-        digest = hashlib.sha256(json.dumps([name, key[:1]]).encode()).hexdigest()[:16]
-        path = self._directory / f"{name}-{digest}.json"
+        # Two programs of one sum would forget each other, no more: the whole key is in the file.
+        path = self._directory / f"{name}-{crc32(json.dumps(key[:1]).encode()):08x}.json"
         try:
             stored = json.loads(path.read_bytes())
             if stored["key"] == wanted:
@@ -63,12 +65,9 @@ class Cache:
 def _write(path: Path, data: Mapping[str, object]) -> None:
     """Replace the file at once or not at all; not synced, for it is only a cache."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".probe-")
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump(data, file, separators=(",", ":"))
-        os.replace(name, path)
-    except OSError as error:
+        make_private(path.parent)
+        write_atomic(path, json.dumps(data, separators=(",", ":")).encode(), durable=False)
+    except SystemFailure as error:
         log.info("cannot remember a probe in %s: %s", path, error)
 
 
@@ -104,6 +103,9 @@ def from_plain(kind: object, data: object) -> object:
         return tuple(from_plain(each, item) for each, item in zip(arguments, _expect(list, data), strict=True))
     if origin is UnionType:
         return None if data is None else from_plain(next(each for each in arguments if each is not NoneType), data)
+    if kind is str:
+        # The same features and options come in hundreds of sets.
+        return sys.intern(_expect(str, data))
     if isinstance(kind, type):
         return _expect(kind, data)
     raise TypeError(f"no fact has a {kind}")

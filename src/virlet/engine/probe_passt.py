@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 from pathlib import Path
 
 from virlet.engine.probe_run import Outcome, run
 from virlet.errors import OperationTimeout, SystemFailure
+from virlet.paths import program
 from virlet.plan.facts import PasstFacts, Support
 
 __all__ = ["parse_options", "probe_passt"]
@@ -61,7 +61,7 @@ async def _try(prefix: tuple[str, ...]) -> Outcome:
 
 async def _try_without_route(path: Path) -> Outcome | None:
     """The same in a network namespace of its own, which has no route; None where that cannot be had."""
-    unshare = shutil.which("unshare")
+    unshare = program("unshare")
     if unshare is None:
         return None
     inside = (unshare, "--map-current-user", "--net")

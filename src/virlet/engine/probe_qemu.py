@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from virlet.errors import InternalError
 from virlet.plan.facts import CpuModel, MachineType, QemuFacts
@@ -87,7 +87,7 @@ async def probe_qemu(path: Path) -> QemuFacts:
 
 async def _probe(path: Path, form: tuple[str, str]) -> QemuFacts:
     ours, theirs = socket.socketpair()
-    with tempfile.TemporaryFile() as errors:
+    with _scratch() as errors:
         with theirs:
             fd = theirs.fileno()
             words = ("-nodefaults", "-no-user-config", "-display", "none", "-machine", "none", "-S")
@@ -107,6 +107,11 @@ async def _probe(path: Path, form: tuple[str, str]) -> QemuFacts:
             # It has no guest and no disk: there is nothing to end in order.
             process.signal(signal.SIGKILL)
             await process.exited()
+
+
+def _scratch() -> BinaryIO:
+    """A file without a name or a disk."""
+    return open(os.memfd_create("errors"), "rb")
 
 
 async def _ask(path: Path, monitor: Monitor) -> QemuFacts:

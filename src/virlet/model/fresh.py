@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import uuid
 from typing import Protocol
 
@@ -28,5 +28,5 @@ class RandomFresh:
         return uuid.uuid4()
 
     def mac(self) -> str:
-        tail = secrets.token_bytes(3)
+        tail = os.urandom(3)
         return "52:54:00:" + ":".join(f"{octet:02x}" for octet in tail)

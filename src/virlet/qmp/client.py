@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from qemu.qmp import QMPClient
-from qemu.qmp.message import Message
+from virlet.lean import without
 
-__all__ = ["Client"]
+with without("ssl", "SSLContext"):
+    from qemu.qmp import ConnectError, QMPClient
+    from qemu.qmp.message import Message
+
+__all__ = ["Client", "ConnectError"]
 
 log = logging.getLogger(__name__)
 

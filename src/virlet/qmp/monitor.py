@@ -91,7 +91,7 @@ class Monitor:
         :raises OperationTimeout: no greeting within *timeout* seconds: QEMU hangs, or somebody else is connected.
         :raises SystemFailure: nobody listens at that path.
         """
-        from qemu.qmp import ConnectError
+        from virlet.qmp.client import ConnectError
 
         sock = where if isinstance(where, socket.socket) else _dial(where)
         sock.setblocking(False)
