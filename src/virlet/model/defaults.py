@@ -6,7 +6,6 @@ Devices and addresses that a board implies are added by ``virlet.plan.assign``, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TypeVar
 
 from virlet.model.chardev import ChardevType, Console, ConsoleTarget, Serial, SerialTarget
@@ -18,7 +17,7 @@ from virlet.model.graphics import Graphics, GraphicsListen, GraphicsType, Listen
 from virlet.model.interface import Interface
 from virlet.model.machine import BootDevice, Clock, Cpu, CpuMode, CrashAction, Os, PowerAction
 from virlet.model.peripherals import Input, InputBus, InputType, Watchdog, WatchdogAction
-from virlet.xml.declare import Element
+from virlet.xml.declare import Element, replace
 
 __all__ = ["mirror_console", "settle", "settle_device"]
 
@@ -187,7 +186,7 @@ def _graphics(graphics: Graphics, live: bool) -> Graphics:
             changes["port"] = -1
     elif first.type is ListenType.SOCKET:
         changes |= {"socket": first.socket, "port": None, "autoport": None}
-    return replace(graphics, **changes)  # type: ignore[arg-type]
+    return replace(graphics, **changes)
 
 
 def _video(video: Video) -> Video:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from virlet.errors import Problem
 from virlet.model.fresh import Fresh
@@ -19,7 +18,7 @@ from virlet.model.interface import (
     InterfaceSource,
     InterfaceType,
 )
-from virlet.xml.declare import Element
+from virlet.xml.declare import Element, replace
 from virlet.xml.walk import said
 
 __all__ = ["VIRTIO_MODELS", "dropped_from_interface", "settle_interface"]
@@ -62,7 +61,7 @@ def settle_interface(nic: Interface, fresh: Fresh, *, live: bool = False) -> Int
     if nic.filterref is not None and nic.type in (InterfaceType.USER, InterfaceType.VHOSTUSER):
         changes["filterref"] = None
     _settle_parts(nic, changes)
-    return replace(nic, **changes) if changes else nic  # type: ignore[arg-type]
+    return replace(nic, **changes) if changes else nic
 
 
 def _settle_parts(nic: Interface, changes: dict[str, object]) -> None:

@@ -31,6 +31,7 @@ from virlet.model.graphics import Audio, Graphics, Sound, Video
 from virlet.model.interface import Interface
 from virlet.model.peripherals import Input, MemBalloon, Panic, Rng, Vsock, Watchdog
 from virlet.model.unsupported import REASONS
+from virlet.xml.declare import replace as altered
 from virlet.xml.dumper import dump
 from virlet.xml.loader import load
 from virlet.xml.parser import Node, parse
@@ -133,9 +134,9 @@ def format_domain(
 ) -> str:  # the wire's own word
     """The domain as libvirt prints it: *inactive* without what a start made, *secure* with passwords."""
     if id is not None and not inactive:
-        domain = replace(domain, id=id)
+        domain = altered(domain, id=id)
     elif domain.id is not None:
-        domain = replace(domain, id=None)
+        domain = altered(domain, id=None)
     return dump(domain, live=not inactive, secret=secure)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from virlet.model.chardev import Channel, ChardevSource, ChardevType, Console, Serial
@@ -15,6 +14,7 @@ from virlet.plan.base import GuestDirs, short_name
 from virlet.plan.board import board_of
 from virlet.plan.drives import disk_index, drive_of
 from virlet.plan.pci import Board
+from virlet.xml.declare import replace
 
 __all__ = ["name_all"]
 

@@ -6,7 +6,6 @@ What needs neither is settled when the XML is read (:mod:`virlet.model.defaults`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from virlet.model.chardev import Console, ConsoleTarget, Serial, SerialTarget
 from virlet.model.controller import Controller, ControllerType
@@ -23,6 +22,7 @@ from virlet.plan.board import board_of, is_x86
 from virlet.plan.drives import drive_of
 from virlet.plan.facts import QemuFacts
 from virlet.plan.pci import Board
+from virlet.xml.declare import replace
 
 __all__ = ["fill"]
 

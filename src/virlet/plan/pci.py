@@ -174,10 +174,17 @@ class _State:
     """A dry run: controllers are added where room is missing, and only whole slots behind them are counted."""
     buses: dict[int, Bus] = field(init=False)
     answers: dict[str, Place] = field(default_factory=dict)
+    slots: set[tuple[int, int]] = field(init=False)
+    """(bus, slot) of every place in *used*."""
 
     def __post_init__(self) -> None:
         self.buses = {bus.index: bus for bus in self.start}
         self.used |= {bus.place for bus in self.buses.values() if bus.place is not None}
+        self.slots = {(place.bus, place.slot) for place in self.used}
+
+    def _use(self, place: Place) -> None:
+        self.used.add(place)
+        self.slots.add((place.bus, place.slot))
 
     def settle(self, wants: Iterable[Want]) -> None:
         """Give each want its place."""
@@ -185,7 +192,7 @@ class _State:
             place = want.first if want.first is not None and self._free(want.first) else None
             if place is None:
                 place = self._slot(Plug.ENDPOINT if want.plug is Plug.ROOT else want.plug)
-            self.used.add(place)
+            self._use(place)
             self.answers[want.key] = place
 
     def place_bridges(self) -> None:
@@ -203,7 +210,7 @@ class _State:
         self._place_port(self._new(BridgeKind.ROOT_PORT))
 
     def _put(self, bus: Bus, place: Place, *, multifunction: bool = False) -> None:
-        self.used.add(place)
+        self._use(place)
         self.buses[bus.index] = Bus(bus.index, bus.kind, place, multifunction)
 
     def _place_port(self, bus: Bus) -> None:
@@ -228,7 +235,7 @@ class _State:
     def _free(self, place: Place) -> bool:
         if place.bus == 0 and place.slot in _FIXED[self.board]:
             return False
-        return all((other.bus, other.slot) != (place.bus, place.slot) for other in self.used)
+        return (place.bus, place.slot) not in self.slots
 
     def _slot(self, plug: Plug, *, below: int | None = None) -> Place:
         if not self.board.express:
@@ -246,7 +253,7 @@ class _State:
     def _grown(self, plug: Plug) -> Place:
         if plug is Plug.ENDPOINT:
             return Place(self._new(BridgeKind.ROOT_PORT).index, 0)
-        self.used.add(self._slot(Plug.ENDPOINT))
+        self._use(self._slot(Plug.ENDPOINT))
         return Place(self._new(BridgeKind.TO_PCI).index, 1)
 
     def _new(self, kind: BridgeKind) -> Bus:

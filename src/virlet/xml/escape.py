@@ -22,9 +22,9 @@ _TEXT = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "'": "&apos;", '"': "&quot;", "
 
 def attribute(value: str) -> str:
     """*value* for use between single quotes; blanks other than the space survive attribute normalisation."""
-    return _SPECIAL.sub(lambda hit: _ATTRIBUTE[hit[0]], value)
+    return value if _SPECIAL.search(value) is None else _SPECIAL.sub(lambda hit: _ATTRIBUTE[hit[0]], value)
 
 
 def text(value: str) -> str:
     """*value* as element content, quotes escaped as libvirt does."""
-    return _SPECIAL.sub(lambda hit: _TEXT[hit[0]], value)
+    return value if _SPECIAL.search(value) is None else _SPECIAL.sub(lambda hit: _TEXT[hit[0]], value)
