@@ -5,7 +5,8 @@ What needs neither is settled when the XML is read (:mod:`virlet.model.defaults`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from virlet.model.chardev import Console, ConsoleTarget, Serial, SerialTarget
 from virlet.model.controller import Controller, ControllerType
@@ -16,6 +17,7 @@ from virlet.model.machine import (
     Cpu,
     CpuMode,
     CpuModelName,
+    Os,
 )
 from virlet.model.peripherals import Input, InputBus, InputType, MemBalloon, Watchdog, WatchdogAction
 from virlet.plan.board import board_of, is_x86
@@ -26,39 +28,43 @@ from virlet.xml.declare import replace
 
 __all__ = ["fill"]
 
+_Changes: TypeAlias = Mapping[str, object]
+"""Fields of :class:`Devices` that are not as they were; each step looks at fields that no other step changes."""
+
 _DEFAULT_USB = {Board.PC: "piix3-uhci", Board.Q35: "qemu-xhci", Board.VIRT: "qemu-xhci"}
 _VIDEO_MEMORY = {"vga": 16_384, "cirrus": 16_384, "bochs": 16_384, "qxl": 65_536}
 
 
 def fill(domain: Domain, qemu: QemuFacts) -> Domain:
     """*domain* with everything but addresses; idempotent."""
-    domain = _machine(domain, qemu)
-    domain = _cpu(domain, qemu)
-    devices = domain.devices
+    os = _machine(domain, qemu)
+    if os != domain.os:
+        domain = replace(domain, os=os)
+    # Domain and Devices are wide: they are copied once, with all changes.
+    changes: dict[str, object] = {}
     for step in _STEPS:
-        devices = step(devices, domain, qemu)
-    return replace(domain, devices=devices)
+        changes |= step(domain.devices, domain, qemu)
+    return replace(domain, cpu=_cpu(domain, qemu), devices=replace(domain.devices, **changes))
 
 
-def _machine(domain: Domain, qemu: QemuFacts) -> Domain:
+def _machine(domain: Domain, qemu: QemuFacts) -> Os:
     """The versioned machine type is written down, so that the guest keeps its board when QEMU is upgraded."""
     named = domain.os.machine
     machine = qemu.default_machine if named is None else qemu.machine(named)
-    os = replace(
+    return replace(
         domain.os,
         arch=domain.os.arch or qemu.arch,
         machine=named if machine is None else machine.name,
     )
-    return replace(domain, os=os)
 
 
-def _cpu(domain: Domain, qemu: QemuFacts) -> Domain:
+def _cpu(domain: Domain, qemu: QemuFacts) -> Cpu | None:
     cpu = domain.cpu
     check = "none" if domain.type is DomainType.QEMU else "partial"
     if cpu is None or (cpu.mode is None and cpu.model is None):
         machine = qemu.machine(domain.os.machine or "")
         if machine is None or machine.default_cpu is None or not is_x86(domain):
-            return domain
+            return cpu
         model = machine.default_cpu.removesuffix(f"-{qemu.arch}-cpu")
         cpu = replace(cpu or Cpu(), mode=CpuMode.CUSTOM, model=CpuModelName(fallback="forbid", name=model))
         check = "none"
@@ -69,14 +75,14 @@ def _cpu(domain: Domain, qemu: QemuFacts) -> Domain:
         cpu = replace(cpu, match=cpu.match or "exact", check=cpu.check or check, model=model_name)
     elif cpu.check is None:
         cpu = replace(cpu, check="partial" if cpu.mode is CpuMode.HOST_MODEL else "none")
-    return replace(domain, cpu=cpu)
+    return cpu
 
 
-def _emulator(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
-    return replace(devices, emulator=devices.emulator or qemu.path)
+def _emulator(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
+    return {"emulator": devices.emulator or qemu.path}
 
 
-def _serials(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _serials(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     """The first console is the first serial port under another name; either one brings the other."""
     serials, consoles = devices.serials, devices.consoles
     if consoles and not serials and _is_serial(consoles[0]):
@@ -88,7 +94,7 @@ def _serials(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
         others = consoles[1:] if consoles and _is_serial(consoles[0]) else consoles
         consoles = (_twin(serials[0]), *others)
     numbered = tuple(_console(console, n) for n, console in enumerate(consoles))
-    return replace(devices, serials=serials, consoles=numbered)
+    return {"serials": serials, "consoles": numbered}
 
 
 def _is_serial(console: Console) -> bool:
@@ -121,22 +127,22 @@ def _console(console: Console, number: int) -> Console:
     return replace(console, target=replace(target, port=number))
 
 
-def _inputs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _inputs(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     inputs = devices.inputs
     if is_x86(domain):
         for kind in (InputType.MOUSE, InputType.KEYBOARD):
             if not any(item.type is kind and item.bus is InputBus.PS2 for item in inputs):
                 inputs = (*inputs, Input(type=kind, bus=InputBus.PS2))
-    return replace(devices, inputs=inputs)
+    return {"inputs": inputs}
 
 
-def _displays(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _displays(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     videos = devices.videos
     if devices.graphics and not videos:
         videos = (Video(),)
     videos = tuple(_video(video, n == 0, domain, qemu) for n, video in enumerate(videos))
     audios = devices.audios or (Audio(id=1, type="none"),)
-    return replace(devices, videos=videos, audios=audios)
+    return {"videos": videos, "audios": audios}
 
 
 def _video(video: Video, first: bool, domain: Domain, qemu: QemuFacts) -> Video:
@@ -159,28 +165,28 @@ def _video(video: Video, first: bool, domain: Domain, qemu: QemuFacts) -> Video:
     )
 
 
-def _watchdogs(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _watchdogs(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     watchdogs = devices.watchdogs
     if board_of(domain) is Board.Q35 and not any(item.model == "itco" for item in watchdogs):
         # The chip set has it whether or not the XML says so.
         action = watchdogs[0].action if watchdogs else WatchdogAction.RESET
         watchdogs = (*watchdogs, Watchdog(model="itco", action=action))
-    return replace(devices, watchdogs=watchdogs)
+    return {"watchdogs": watchdogs}
 
 
-def _balloon(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _balloon(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     if devices.memballoon is not None:
-        return devices
+        return {}
     model = "none" if board_of(domain) is None else "virtio"
-    return replace(devices, memballoon=MemBalloon(model=model))
+    return {"memballoon": MemBalloon(model=model)}
 
 
-def _controllers(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
+def _controllers(devices: Devices, domain: Domain, qemu: QemuFacts) -> _Changes:
     """Numbers for those given, then those that the board or a device implies, in libvirt's order."""
     board = board_of(domain)
     found = _numbered(devices.controllers)
     if board is None:
-        return replace(devices, controllers=found)
+        return {"controllers": found}
     found = tuple(_modelled(item, board, qemu) for item in found)
     wanted: list[tuple[ControllerType, int]] = [(ControllerType.USB, 0)]
     if board is Board.Q35:
@@ -192,7 +198,7 @@ def _controllers(devices: Devices, domain: Domain, qemu: QemuFacts) -> Devices:
         if (kind, index) not in have:
             have.add((kind, index))
             found = (*found, _modelled(Controller(type=kind, index=index), board, qemu))
-    return replace(devices, controllers=found)
+    return {"controllers": found}
 
 
 def _numbered(controllers: tuple[Controller, ...]) -> tuple[Controller, ...]:
@@ -240,7 +246,7 @@ def _implied(devices: Devices) -> list[tuple[ControllerType, int]]:
     return found
 
 
-_STEPS: tuple[Callable[[Devices, Domain, QemuFacts], Devices], ...] = (
+_STEPS: tuple[Callable[[Devices, Domain, QemuFacts], _Changes], ...] = (
     _emulator,
     _serials,
     _inputs,

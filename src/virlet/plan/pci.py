@@ -69,9 +69,7 @@ class BridgeKind(Enum):
     @property
     def takes(self) -> Plug | None:
         """What may be put behind it without being asked for by number."""
-        if self is BridgeKind.ROOT_PORT:
-            return Plug.ENDPOINT
-        return Plug.LEGACY if self in (BridgeKind.TO_PCI, BridgeKind.PCI_BRIDGE, BridgeKind.PCI_ROOT) else None
+        return _TAKES.get(self)
 
 
 _SLOTS: Mapping[BridgeKind, range] = {
@@ -81,6 +79,12 @@ _SLOTS: Mapping[BridgeKind, range] = {
     BridgeKind.TO_PCI: range(1, 32),
     BridgeKind.PCI_BRIDGE: range(1, 32),
     BridgeKind.OTHER: range(0),
+}
+_TAKES: Mapping[BridgeKind, Plug] = {
+    BridgeKind.PCI_ROOT: Plug.LEGACY,
+    BridgeKind.ROOT_PORT: Plug.ENDPOINT,
+    BridgeKind.TO_PCI: Plug.LEGACY,
+    BridgeKind.PCI_BRIDGE: Plug.LEGACY,
 }
 
 
@@ -134,7 +138,7 @@ def lay_out(board: Board, buses: Sequence[Bus], taken: Iterable[Place], wants: S
     state.settle(want for want in wants if want.first is None)
     if grown:
         state.spare()
-    return Layout(tuple(sorted(state.buses.values(), key=lambda bus: bus.index)), state.answers)
+    return Layout(tuple(state.buses.values()), state.answers)
 
 
 def _refuse_doubles(places: Iterable[Place]) -> None:
@@ -173,12 +177,13 @@ class _State:
     grow: bool = False
     """A dry run: controllers are added where room is missing, and only whole slots behind them are counted."""
     buses: dict[int, Bus] = field(init=False)
+    """By index, and in that order."""
     answers: dict[str, Place] = field(default_factory=dict)
     slots: set[tuple[int, int]] = field(init=False)
     """(bus, slot) of every place in *used*."""
 
     def __post_init__(self) -> None:
-        self.buses = {bus.index: bus for bus in self.start}
+        self.buses = {bus.index: bus for bus in sorted(self.start, key=lambda bus: bus.index)}
         self.used |= {bus.place for bus in self.buses.values() if bus.place is not None}
         self.slots = {(place.bus, place.slot) for place in self.used}
 
@@ -189,7 +194,7 @@ class _State:
     def settle(self, wants: Iterable[Want]) -> None:
         """Give each want its place."""
         for want in wants:
-            place = want.first if want.first is not None and self._free(want.first) else None
+            place = want.first if want.first is not None and self._free(want.first.bus, want.first.slot) else None
             if place is None:
                 place = self._slot(Plug.ENDPOINT if want.plug is Plug.ROOT else want.plug)
             self._use(place)
@@ -197,7 +202,7 @@ class _State:
 
     def place_bridges(self) -> None:
         """Controllers that have no place get one, in the order of their numbers."""
-        for bus in sorted(self.buses.values(), key=lambda bus: bus.index):
+        for bus in tuple(self.buses.values()):
             if bus.index == 0 or bus.place is not None:
                 continue
             if bus.kind is BridgeKind.ROOT_PORT:
@@ -228,24 +233,22 @@ class _State:
 
     def _root_slot(self) -> int:
         for slot in self.buses[0].kind.slots:
-            if self._free(Place(0, slot)):
+            if self._free(0, slot):
                 return slot
         raise InternalError("No more available PCI slots")
 
-    def _free(self, place: Place) -> bool:
-        if place.bus == 0 and place.slot in _FIXED[self.board]:
-            return False
-        return (place.bus, place.slot) not in self.slots
+    def _free(self, bus: int, slot: int) -> bool:
+        return (bus, slot) not in self.slots and not (bus == 0 and slot in _FIXED[self.board])
 
     def _slot(self, plug: Plug, *, below: int | None = None) -> Place:
         if not self.board.express:
             plug = Plug.LEGACY
-        for bus in sorted(self.buses.values(), key=lambda bus: bus.index):
-            if bus.kind.takes is not plug or bus.index == below:
+        for index, bus in self.buses.items():
+            if bus.kind.takes is not plug or index == below:
                 continue
             for slot in bus.kind.slots:
-                if self._free(Place(bus.index, slot)):
-                    return Place(bus.index, slot)
+                if self._free(index, slot):
+                    return Place(index, slot)
         if not self.grow:
             raise InternalError("No more available PCI slots")
         return self._grown(plug)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from virlet.xml.declare import Element, Form, Property, declaration_of
@@ -65,6 +66,10 @@ class _Table:
     each: _Words | None = None
     """The property that repeats this element."""
     size: bool = False
+    said: Callable[[Any], tuple[object, ...]] | None = None
+    """Reads every field that is printed here or below; None for the root."""
+    silent: tuple[None, ...] = ()
+    """What :attr:`said` finds where there is nothing to print: of what can be said of a domain, most is not."""
 
 
 _TABLES: Final[dict[tuple[type, _Way], _Table]] = {}
@@ -84,17 +89,22 @@ def _compile(cls: type, way: _Way) -> _Table:
     if declared.variant is not None:
         root.fixed = f" {declared.variant[0]}='{declared.variant[1]}'"
     groups: dict[str, _Table] = {"": root}
+    reads: dict[str, list[str]] = {}
     for name, made in declared.properties:
         if (made.live is True and not way.live) or (made.secret and not way.secret):
             continue
         if made.form in (Form.CHILD, Form.MANY, Form.RAW, Form.RAWS):
             root.children.append((name, made.form))
         else:
-            _add(groups, name, made)
+            _add(groups, reads, name, made)
+    for inner, names in reads.items():
+        # Of one field attrgetter gives the value itself, so the first stands there twice.
+        groups[inner].said = attrgetter(names[0], *names)
+        groups[inner].silent = (None,) * (len(names) + 1)
     return root
 
 
-def _add(groups: dict[str, _Table], name: str, made: Property) -> None:
+def _add(groups: dict[str, _Table], reads: dict[str, list[str]], name: str, made: Property) -> None:
     path, _, word = made.path.rpartition("@") if "@" in made.path else (made.path, "", "")
     table, inner = groups[""], ""
     for tag in [tag for tag in path.split("/") if tag and tag != "."]:
@@ -103,6 +113,7 @@ def _add(groups: dict[str, _Table], name: str, made: Property) -> None:
             groups[inner] = _Table(tag, inner)
             table.children.append(groups[inner])
         table = groups[inner]
+        reads.setdefault(inner, []).append(name)
     words = _Words(word, name, made, made.kind.format if made.kind is not None else str)
     if made.form is Form.FLAG:
         table.flag = name
@@ -139,9 +150,9 @@ class _Dump:
         """Print one element of a value; unless *always*, only if it has something to say."""
         words = table.fixed
         for one in table.attributes:
-            found = self.word(one, getattr(value, one.field))
-            if found is not None:
-                words += f" {one.name}='{attribute(found)}'"
+            found = getattr(value, one.field)
+            if found is not None and (word := self.word(one, found)) is not None:
+                words += f" {one.name}='{attribute(word)}'"
         if unknown is not None:
             words += "".join(f" {n}='{attribute(v)}'" for path, n, v in unknown.attributes if path == table.inner)
         content = None
@@ -167,7 +178,7 @@ class _Dump:
             if isinstance(child, _Table):
                 if child.each is not None:
                     self.repeated(child, child.each, value, out, pad)
-                else:
+                elif unknown is not None or child.said is None or child.said(value) != child.silent:
                     self.table(child, value, out, pad, unknown, False)
                 continue
             name, form = child
