@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 from virlet.errors import ConfigUnsupported, InternalError
@@ -300,7 +301,15 @@ def _with_buses(present: tuple[Controller, ...], buses: tuple[Bus, ...]) -> tupl
 
 
 def _bridge(bus: Bus, item: Controller | None) -> Controller:
-    made = item or Controller(type=ControllerType.PCI, index=bus.index, model=bus.kind.value)
+    return _new_bridge(bus) if item is None else _known_bridge(bus, item)
+
+
+@lru_cache(maxsize=64)  # Values can be shared, and every guest of a board has the same ports.
+def _new_bridge(bus: Bus) -> Controller:
+    return _known_bridge(bus, Controller(type=ControllerType.PCI, index=bus.index, model=bus.kind.value))
+
+
+def _known_bridge(bus: Bus, made: Controller) -> Controller:
     if bus.place is None:
         return made
     address = made.address or _address(bus.place, True if bus.multifunction else None)

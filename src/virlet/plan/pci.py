@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
+from types import MappingProxyType
 
 from virlet.errors import InternalError, XmlError
 
@@ -124,12 +126,16 @@ _FIXED = {
 }
 
 
-def lay_out(board: Board, buses: Sequence[Bus], taken: Iterable[Place], wants: Sequence[Want]) -> Layout:
+def lay_out(board: Board, buses: Iterable[Bus], taken: Iterable[Place], wants: Iterable[Want]) -> Layout:
     """Give every want a place, adding PCI controllers as needed; *taken* are the places that the XML names.
 
     Raises XmlError when a place is named twice, InternalError when there is no room, both with libvirt's words.
     """
-    named = list(taken)
+    return _laid_out(board, tuple(buses), tuple(taken), tuple(wants))
+
+
+@lru_cache(maxsize=32)  # The guests of a host are mostly alike, and this is a third of what their defaults cost.
+def _laid_out(board: Board, buses: tuple[Bus, ...], named: tuple[Place, ...], wants: tuple[Want, ...]) -> Layout:
     _refuse_doubles([*named, *(bus.place for bus in buses if bus.place is not None)])
     planned, grown = _enough(board, buses, named, wants)
     state = _State(board, planned, set(named))
@@ -138,7 +144,7 @@ def lay_out(board: Board, buses: Sequence[Bus], taken: Iterable[Place], wants: S
     state.settle(want for want in wants if want.first is None)
     if grown:
         state.spare()
-    return Layout(tuple(state.buses.values()), state.answers)
+    return Layout(tuple(state.buses.values()), MappingProxyType(state.answers))
 
 
 def _refuse_doubles(places: Iterable[Place]) -> None:
