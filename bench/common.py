@@ -46,7 +46,13 @@ class Verdict:
 
     @property
     def held(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return self.within(0.0)
+
+    def within(self, tolerance: float) -> bool:
+        """Held, or missed by no more than that part of the limit."""
+        if self.at_least:
+            return self.value >= self.limit * (1 - tolerance)
+        return self.value <= self.limit * (1 + tolerance)
 
     def __str__(self) -> str:
         word = "at least" if self.at_least else "at most"
@@ -54,7 +60,10 @@ class Verdict:
 
 
 def judged(options: argparse.Namespace, measure: Callable[[], list[Verdict]]) -> None:
-    """Measure, say what held; with --check exit with 1 for what is missed twice, since a shared machine is noisy."""
+    """Measure, say what held; with --check exit with 1 for what is missed twice, since a shared machine is noisy.
+
+    Whatever is missed is said; --tolerance is how far off it may be before that is a failure.
+    """
     verdicts = measure()
     print("\nWhat has to hold", *verdicts, sep="\n", flush=True)
     missed = {one.what for one in verdicts if not one.held}
@@ -62,7 +71,7 @@ def judged(options: argparse.Namespace, measure: Callable[[], list[Verdict]]) ->
         print("\nMeasuring once more", flush=True)
         verdicts = measure()
         print("\nWhat has to hold", *verdicts, sep="\n", flush=True)
-        if {one.what for one in verdicts if not one.held} & missed:
+        if {one.what for one in verdicts if not one.within(options.tolerance)} & missed:
             raise SystemExit(1)
 
 
@@ -73,6 +82,7 @@ def arguments(doc: str, *, kernel: bool = True) -> argparse.ArgumentParser:
         parser.add_argument("--kernel", required=True)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--check", action="store_true", help="exit with 1 when what has to hold is missed twice")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="part of a limit that --check forgives (0.2: 20 %%)")
     return parser
 
 
