@@ -82,7 +82,9 @@ def arguments(doc: str, *, kernel: bool = True) -> argparse.ArgumentParser:
         parser.add_argument("--kernel", required=True)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--check", action="store_true", help="exit with 1 when what has to hold is missed twice")
-    parser.add_argument("--tolerance", type=float, default=0.0, help="part of a limit that --check forgives (0.2: 20 %%)")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, help="part of a limit that --check forgives (0.2: 20 %%)"
+    )
     return parser
 
 
