@@ -27,7 +27,7 @@ from virlet.daemon.listener import Listener, make_private
 from virlet.daemon.lock import DaemonLock, LockHeld
 from virlet.daemon.logs import reopen, start_logging
 from virlet.daemon.server import Server
-from virlet.daemon.settle import settle
+from virlet.daemon.settle import settle, share_heap
 from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
 
@@ -242,9 +242,10 @@ def _lock(settings: Settings, program: str, environ: dict[str, str]) -> DaemonLo
 
 
 def _surroundings() -> None:
-    """Files for this user alone, no directory kept from being unmounted, room for thousands of clients."""
+    """Files for this user alone, no directory kept from being unmounted, one heap, room for thousands of clients."""
     os.umask(0o077)
     os.chdir("/")
+    share_heap()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if hard == resource.RLIM_INFINITY else min(hard, FILES), hard))
 

@@ -13,6 +13,7 @@ import sys
 import typing
 from binascii import crc32
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar
@@ -57,9 +58,10 @@ class Cache:
             pass
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             log.info("probing again, for %s cannot be used: %s", path, error)
-        fact = await probe()
-        _write(path, {"key": wanted, "fact": to_plain(fact)})
-        return fact
+        plain = to_plain(await probe())
+        _write(path, {"key": wanted, "fact": plain})
+        # Read back, for what is read shares what is equal.
+        return typing.cast(T, from_plain(kind, plain))
 
 
 def _write(path: Path, data: Mapping[str, object]) -> None:
@@ -96,7 +98,7 @@ def from_plain(kind: object, data: object) -> object:
     if origin is Mapping:
         return {str(key): from_plain(arguments[1], item) for key, item in _expect(dict, data).items()}
     if origin is frozenset:
-        return frozenset(from_plain(arguments[0], item) for item in _expect(list, data))
+        return _shared(frozenset(from_plain(arguments[0], item) for item in _expect(list, data)))
     if origin is tuple and arguments[1:] == (...,):
         return tuple(from_plain(arguments[0], item) for item in _expect(list, data))
     if origin is tuple:
@@ -109,6 +111,12 @@ def from_plain(kind: object, data: object) -> object:
     if isinstance(kind, type):
         return _expect(kind, data)
     raise TypeError(f"no fact has a {kind}")
+
+
+@lru_cache(maxsize=512)
+def _shared(value: frozenset[object]) -> frozenset[object]:
+    """The first of its equals: hundreds of CPU models miss the same features."""
+    return value
 
 
 def _expect(kind: type[T], data: object) -> T:
