@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from domains import domain, free_ports, passt_nic
 from session import Session, session
 
+T = TypeVar("T")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 
@@ -31,8 +34,18 @@ def _nothing_is_left(one: Session) -> Iterator[None]:
     before = set(one.processes()), one.runtime_files(), descriptors(pid)
     yield
     one.virsh("list")
-    assert (set(one.processes()), one.runtime_files(), descriptors(pid)) == before
+    processes, files, open_before = before
+    assert settled(lambda: (set(one.processes()), one.runtime_files()), (processes, files)) == (processes, files)
+    assert settled(lambda: descriptors(pid) <= open_before, True), (descriptors(pid), open_before)
     assert one.process.poll() is None
+
+
+def settled(look: Callable[[], T], wanted: T, seconds: float = 3) -> T:
+    """What *look* sees once it is *wanted*, or at last: the daemon hears of a client's end after the client ended."""
+    deadline = time.monotonic() + seconds
+    while (seen := look()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return seen
 
 
 def descriptors(pid: int) -> int:

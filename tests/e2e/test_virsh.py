@@ -25,22 +25,27 @@ def one() -> Iterator[Session]:
 
 
 def typed(one: Session, argv: tuple[str, ...], lines: list[tuple[bytes, bytes]]) -> tuple[int, bytes]:
-    """Run *argv* on a terminal; each of *lines* is typed once the words before it have come.  Exit status, output."""
+    """Run *argv* on a terminal; each of *lines* is typed once the words before it have come.  Exit status, output.
+
+    A line is typed again after a second of silence: a program that makes its terminal raw drops what was typed before.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(argv[0], argv, one.env | {"TERM": "xterm"})
-    output, deadline = b"", time.monotonic() + 30
+    output, last, deadline = b"", b"", time.monotonic() + 30
     try:
         for words, line in [*lines, (b"\0never", b"")]:
             while words not in output:
                 assert time.monotonic() < deadline, output
                 if not select.select([terminal], [], [], 1)[0]:
+                    os.write(terminal, last)
                     continue
                 try:
                     output += os.read(terminal, 4096)
                 except OSError:  # EIO: the program has ended.
                     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output
             os.write(terminal, line)
+            last = line
         raise AssertionError("not reached")
     finally:
         os.close(terminal)
