@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,8 +14,9 @@ from virlet.net.passt import Passt
 from virlet.net.slirp import Slirp
 from virlet.plan.assign import assign_aliases, assign_defaults
 from virlet.plan.base import GuestDirs, LaunchPlan
-from virlet.plan.facts import CpuModel, Facts, HostFacts, MachineType, PasstFacts, QemuFacts, Support
+from virlet.plan.facts import Facts, HostFacts, PasstFacts, Support
 from virlet.plan.launch import plan_launch
+from virlet.testing.scene import recorded_qemu
 
 HERE = Path(__file__).parent
 OLD_PASST = frozenset(
@@ -29,7 +29,7 @@ GENERATIONS = ("7.2", "11.1")
 
 def facts_of(generation: str) -> Facts:
     """The facts of a host with that QEMU and the passt of its time."""
-    qemu = _recorded(json.loads((HERE / "facts" / f"qemu-{generation}.json").read_text()))
+    qemu = recorded_qemu(json.loads((HERE / "facts" / f"qemu-{generation}.json").read_text()))
     old = generation == "7.2"
     passt = PasstFacts("/usr/bin/passt", OLD_PASST if old else NEW_PASST, Support(True), needs_route=old)
     host = HostFacts(
@@ -47,29 +47,6 @@ def facts_of(generation: str) -> Facts:
         nameservers=("192.0.2.53",),
     )
     return Facts(host, {qemu.path: qemu}, passt)
-
-
-def _recorded(said: dict[str, Any]) -> QemuFacts:
-    def sets(members: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
-        return {name: frozenset(words) for name, words in members.items()}
-
-    major, minor, micro = said["version"]
-    return QemuFacts(
-        path=said["path"],
-        arch=said["arch"],
-        version=(major, minor, micro),
-        machines={board["name"]: MachineType(**board) for board in said["machines"]},
-        devices=frozenset(said["devices"]),
-        objects=frozenset(said["objects"]),
-        netdevs=sets(said["netdevs"]),
-        chardevs=sets(said["chardevs"]),
-        blockdevs=frozenset(said["blockdevs"]),
-        commands=frozenset(said["commands"]),
-        events=frozenset(said["events"]),
-        options=sets(said["options"]),
-        accels=frozenset(said["accels"]),
-        cpus={cpu["name"]: CpuModel(**{**cpu, "missing": frozenset(cpu["missing"])}) for cpu in said["cpus"]},
-    )
 
 
 @pytest.fixture(params=GENERATIONS)

@@ -32,12 +32,22 @@ from virlet.plan.base import (
 )
 from virlet.proc.identity import ProcessIdentity
 
-__all__ = ["FORMAT", "Attaching", "HelperRecord", "Phase", "Record", "StatusDir", "parse_record", "print_record"]
+__all__ = [
+    "FORMAT",
+    "STORED",
+    "Attaching",
+    "HelperRecord",
+    "Phase",
+    "Record",
+    "StatusDir",
+    "parse_record",
+    "print_record",
+]
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-_CLASSES = (Dial, Listener, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
+STORED = (Dial, Listener, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
 """What may stand inside the free JSON of a helper's plan."""
 LIMIT = 32 * 1024 * 1024
 """Bytes of a status file that we read at most."""
@@ -121,7 +131,7 @@ def parse_record(data: bytes) -> Record:
         found = json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    record = decode(Record, found, *_CLASSES)
+    record = decode(Record, found, *STORED)
     if record.format != FORMAT:
         raise ValueError(f"format {record.format} is not ours ({FORMAT})")
     return record

@@ -47,7 +47,8 @@ class Sockets:
         for below, port in (("source/@port", source.port), ("source/local/@port", source.local_port)):
             if port is not None and not 1 <= port <= HIGHEST_PORT:
                 text = f"there is no port {port}: ports are 1 to {HIGHEST_PORT}"
-                yield Problem(f"{env.path}/{below}", text, code=ErrorCode.XML_ERROR)
+                hint = "use a port that nobody else has; 1024 and above need no root"
+                yield Problem(f"{env.path}/{below}", text, hint, code=ErrorCode.XML_ERROR)
         if nic.type in _WITHOUT_IPV6 and _is_ipv6(source):
             yield Problem(
                 f"{env.path}/source/@address",
