@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from virlet.daemon import compat
-from virlet.daemon.compat import Compat, held_by, pid_file_holder
+from virlet.daemon.compat import Compat, held_by, pid_file_holder, recalled
 from virlet.daemon.listener import Listener
 from virlet.errors import InvalidArg, OperationDenied, ResourceBusy
 from virlet.wire import virlet
@@ -25,18 +25,35 @@ def setting(tmp_path):
 
 def test_enabled_is_a_directory_of_links_to_the_daemon(setting):
     assert not setting.enabled
-    setting.enable()
-    setting.enable()
+    setting.enable({})
+    setting.enable({})
     assert setting.enabled
-    assert sorted(os.listdir(setting.programs)) == ["libvirtd", "virtqemud"]
+    assert sorted(os.listdir(setting.programs)) == ["environment", "libvirtd", "virtqemud"]
     assert (setting.programs / "libvirtd").resolve().name == "virletd"
     setting.disable()
     assert not setting.programs.exists()
     assert not setting.enabled
 
 
+def test_what_clients_do_not_pass_on_is_recalled_by_a_daemon_that_they_start(setting):
+    setting.enable({"XDG_STATE_HOME": "/there", "XDG_CONFIG_HOME": "/not/kept"})
+    started = str(setting.programs / "virtqemud")
+    assert recalled(started, {}) == {"XDG_STATE_HOME": "/there"}
+    assert recalled(started, {"XDG_STATE_HOME": "/mine"}) == {}
+    assert recalled(str(setting.programs / "virletd"), {}) == {}
+    setting.enable({})
+    assert recalled(started, {}) == {}
+
+
+@pytest.mark.parametrize("written", [b"\xff\xfe", b"PATH=/evil\nLD_PRELOAD=x\n", b"=\n\0", b""])
+def test_an_environment_file_sets_nothing_but_what_is_ours(setting, written):
+    setting.enable({})
+    (setting.programs / "environment").write_bytes(written)
+    assert recalled(str(setting.programs / "libvirtd"), {}) == {}
+
+
 def test_both_of_libvirts_paths_are_served_and_removed(setting, tmp_path):
-    setting.enable()
+    setting.enable({})
     assert [listener.path.name for listener in setting.listen()] == ["libvirt-sock", "virtqemud-sock"]
     assert setting.listen() == []
     assert held_by(tmp_path / "libvirt" / "libvirt-sock") == os.getpid()
@@ -47,7 +64,7 @@ def test_both_of_libvirts_paths_are_served_and_removed(setting, tmp_path):
 @pytest.mark.parametrize("name", compat.SOCKETS)
 def test_a_path_that_another_daemon_serves_is_left_to_it(setting, tmp_path, name):
     other = Listener(tmp_path / "libvirt" / name)
-    setting.enable()
+    setting.enable({})
     with pytest.raises(ResourceBusy, match=f"{name} is served by another daemon \\(pid {os.getpid()}\\)"):
         setting.listen()
     assert setting.status().serving == ()

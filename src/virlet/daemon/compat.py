@@ -3,6 +3,9 @@
 Enabled means: the directory ``compat`` beside the configuration exists and holds ``libvirtd`` and ``virtqemud``, both
 links to virletd.  Named by ``LIBVIRTD_PATH`` (``VIRTD_PATH``) it makes stock clients start virletd, and its existence
 is the setting that outlives the daemon.  A socket that another daemon serves is never touched.
+
+libvirt's clients start a daemon with a chosen few variables (``virCommandAddEnvPassCommon`` and three of XDG's), so
+those that decide where our own files are lie in the directory too.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from virlet.daemon.listener import Listener
 from virlet.errors import ResourceBusy, SystemFailure
 from virlet.paths import program
 
-__all__ = ["Compat", "CompatStatus", "held_by"]
+__all__ = ["Compat", "CompatStatus", "held_by", "recalled"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,24 @@ SOCKETS = ("libvirt-sock", "virtqemud-sock")
 """What a client looks for: the first in mode legacy, the second in mode direct (``src/remote/remote_sockets.c``)."""
 PROGRAMS = ("libvirtd", "virtqemud")
 """What a client starts when nobody listens; also the stems of the pid files that these programs keep locked."""
+KEPT = ("XDG_STATE_HOME",)
+"""What says where our files are and a client of libvirt's does not pass on: a daemon that guessed would not see the
+guests and the lock of the one that knows."""
+ENVIRONMENT = "environment"
+"""The file beside the programs that says it, a line ``NAME=value`` for each."""
+
+
+def recalled(program: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What *environ* lacks and :meth:`Compat.enable` wrote down, for a daemon that was started as *program*."""
+    path = Path(program)
+    if path.name not in PROGRAMS:
+        return {}
+    try:
+        lines = (path.parent / ENVIRONMENT).read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    found = (line.partition("=") for line in lines)
+    return {name: value for name, _, value in found if name in KEPT and name not in environ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +122,8 @@ class Compat:
         serving = tuple(str(listener.path) for listener in self.listeners)
         return CompatStatus(self.enabled, serving, str(self.programs), self.reason if self.enabled else None)
 
-    def enable(self) -> None:
-        """Persist the setting; :meth:`listen` acts on it.
+    def enable(self, environ: Mapping[str, str]) -> None:
+        """Persist the setting and what of *environ* clients would not pass on; :meth:`listen` acts on it.
 
         Raises :class:`SystemFailure` when the directory cannot be written.
         """
@@ -113,6 +134,8 @@ class Compat:
                 fresh = self.programs / f".{name}.{os.getpid()}"
                 fresh.symlink_to(target)
                 fresh.replace(self.programs / name)
+            kept = "".join(f"{name}={environ[name]}\n" for name in KEPT if environ.get(name, "").startswith("/"))
+            (self.programs / ENVIRONMENT).write_text(kept, "utf-8")
         except OSError as error:
             raise SystemFailure.of(error, f"cannot make {self.programs}") from None
 
@@ -120,7 +143,7 @@ class Compat:
         """Undo :meth:`enable` and stop listening."""
         self.close()
         try:
-            for name in PROGRAMS:
+            for name in (*PROGRAMS, ENVIRONMENT):
                 (self.programs / name).unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 self.programs.rmdir()

@@ -20,7 +20,7 @@ with without("ssl"):
 
 from virlet import __version__, paths
 from virlet.daemon import sd
-from virlet.daemon.compat import PROGRAMS, Compat
+from virlet.daemon.compat import PROGRAMS, Compat, recalled
 from virlet.daemon.drivers import DEFAULT_URI
 from virlet.daemon.idle import IdleExit
 from virlet.daemon.listener import Listener, make_private
@@ -252,6 +252,7 @@ def _surroundings() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``virletd``; the exit status."""
+    os.environ.update(recalled(sys.argv[0], os.environ))
     environ = dict(os.environ)
     passed = sd.listen_fds(environ)
     try:

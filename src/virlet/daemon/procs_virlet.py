@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from uuid import UUID
 
@@ -80,7 +81,7 @@ def compat(session: Session, args: virlet.CompatArgs) -> virlet.CompatRet:
     if args.action != "status" and session.readonly:
         raise OperationDenied("read only access prevents changes of compat")
     if args.action == "enable":
-        setting.enable()
+        setting.enable(os.environ)
         host.serve_compat()
     elif args.action == "disable":
         host.drop_compat()

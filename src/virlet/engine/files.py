@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from virlet.engine.filesystem import names_go_with_files
 from virlet.errors import SystemFailure
 
 __all__ = ["SLOW_DISK", "DurableDir", "check_owner", "make_private", "move_aside", "write_atomic"]
@@ -48,8 +49,8 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
 
     *durable* also syncs file and directory: needed for what must outlive a power cut, not for what is void after a
     reboot anyway.  A file that was there is never lost to a power cut either.  A new one is synced under its name,
-    which journals both at once (0.5 ms instead of 0.8 on ext4): a cut before the return may leave a part of what nobody
-    was told is there, and its reader moves that aside.
+    which journals both at once (0.4 ms instead of 0.45 on ext4, 0.3 where the directory need not be synced as well): a
+    cut before the return may leave a part of what nobody was told is there, and its reader moves that aside.
     """
     scratch = path.with_name(f".{path.name}.new")
     new = durable and not os.path.lexists(path)
@@ -65,7 +66,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
             os.close(fd)
         if not new:
             os.replace(scratch, path)
-        if durable:
+        if durable and not (new and names_go_with_files(path.parent)):
             _sync_directory(path.parent)
     except OSError as error:
         for leftover in (scratch, path) if new else (scratch,):
