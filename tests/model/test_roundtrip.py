@@ -23,7 +23,8 @@ _RAW = st.sampled_from([(), (("k", "v<'"),)])
 def _words(kind: Kind[Any]) -> st.SearchStrategy[Any]:
     if kind.words:
         return st.sampled_from(kind.words).map(kind.parse)
-    samples = ["1", "0", "7", "10.0.2.15", "fd00::1", "52:54:00:00:00:01", "1.5", "generated", "name", str(UUID(int=5))]
+    samples = ["1", "0", "7", "10.0.2.15", "fd00::1", "52:54:00:00:00:01", "1.5", "generated", "name", "/a/b"]
+    samples.append(str(UUID(int=5)))
     values = []
     for word in samples:
         try:

@@ -11,13 +11,14 @@ from uuid import UUID
 
 from virlet import paths
 from virlet.engine.events import EventHub
-from virlet.engine.facts import gather, probe_emulator
+from virlet.engine.facts import gather, probe_emulator, probe_other_passt
 from virlet.engine.guest import Guest
 from virlet.engine.probe_host import probe_host
 from virlet.engine.status import StatusDir
 from virlet.engine.store import Definitions
 from virlet.engine.tasks import Tasks
 from virlet.errors import NoDomain
+from virlet.model.interface import Interface
 from virlet.net.choose import Registry
 from virlet.plan.base import GuestDirs
 from virlet.plan.facts import Facts
@@ -137,6 +138,15 @@ class Context:
         found = await probe_emulator(Path(emulator), self.dirs.cache)
         self.facts = replace(self.facts, qemu={**self.facts.qemu, emulator: found})
 
+    async def know_passts(self, nics: Iterable[Interface]) -> None:
+        """Ask the passts that *nics* name and that are not the host's; one that fails to answer is a "no"."""
+        for nic in nics:
+            path = nic.passt.path if nic.passt is not None else None
+            if path is not None:
+                # Asked each time: the answer is remembered for as long as the file is the same.
+                found = await probe_other_passt(path, self.dirs.cache)
+                self.facts = replace(self.facts, passts={**self.facts.passts, path: found})
+
     def look_again(self, names: Iterable[str] = ()) -> None:
         """Links, routes and name servers change while we run; looking costs 0.4 ms, so every plan is made afresh.
 
@@ -153,7 +163,9 @@ class Context:
         known = self.facts.host
         host = replace(found.host, machine_id=known.machine_id, uuid=known.uuid)
         # One that does not answer today is still the one that guests were defined with.
-        self.facts = replace(found, host=host, qemu={**self.facts.qemu, **found.qemu}, links=self.facts.links)
+        self.facts = replace(
+            found, host=host, qemu={**self.facts.qemu, **found.qemu}, links=self.facts.links, passts=self.facts.passts
+        )
 
     def next_id(self) -> int:
         """The number of the next guest that starts; never reused while a daemon lives."""

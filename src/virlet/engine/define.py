@@ -28,6 +28,7 @@ async def read_definition(context: Context, xml: str, flags: int) -> Domain:
     """
     domain, source = parse_domain(xml, validate=bool(flags & DefineFlags.VALIDATE))
     await _know_emulator(context, domain, source)
+    await context.know_passts(domain.devices.interfaces)
     qemu = emulator_of(domain, context.facts)
     whole = domain if qemu is None else assign_defaults(domain, qemu)
     raise_problems(check_define(whole), source)

@@ -231,6 +231,7 @@ class QemuDriver:
                 self._find(guest.uuid)
                 raise OperationInvalid("domain is gone")
             await self._context.know(definition.devices.emulator)
+            await self._context.know_passts(definition.devices.interfaces)
             await start(
                 guest,
                 definition,

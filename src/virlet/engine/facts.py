@@ -21,7 +21,7 @@ from virlet.paths import program
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, SlirpHelperFacts, Support
 from virlet.proc.identity import boot_id
 
-__all__ = ["SLIRP_HELPER", "emulators", "gather", "probe_emulator"]
+__all__ = ["SLIRP_HELPER", "emulators", "gather", "probe_emulator", "probe_other_passt"]
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,17 @@ async def _passt(host: HostFacts, remembered: Cache) -> PasstFacts | None:
     except (VirletError, OSError) as error:
         log.warning("%s is left out: %s", path, error)
         return None
+
+
+async def probe_other_passt(path: str, cache: Path | None = None) -> PasstFacts:
+    """The facts of a passt that an interface names; one that cannot be asked may not run, and says why."""
+    try:
+        key = [*file_key(Path(path)), boot_id()]
+        return await Cache(cache).get(PasstFacts, "passt", key, partial(probe_passt, Path(path)))
+    except VirletError as error:
+        return PasstFacts(path, frozenset(), Support(False, str(error)))
+    except OSError as error:
+        return PasstFacts(path, frozenset(), Support(False, f"'{path}': {error.strerror}"))
 
 
 async def _slirp_helper(remembered: Cache) -> SlirpHelperFacts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from virlet.enums import ErrorCode, ErrorDomain
 from virlet.errors import Problem
+from virlet.model.check_passt import check_passt_options
 from virlet.model.interface import (
     Family,
     Interface,
@@ -49,6 +50,7 @@ def check_interface(nic: Interface, path: str) -> Iterator[Problem]:
     subject = _Nic(nic, path)
     for check in _CHECKS:
         yield from check(subject)
+    yield from check_passt_options(nic, path)
 
 
 def _passt(at: _Nic) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, Rom, address, alias
 from virlet.model.namespaces import VIRLET
+from virlet.model.passt import PasstOptions
 from virlet.xml.declare import Element, attr, child, element, many, raw
 from virlet.xml.kinds import INT, IP, MAC, ON_OFF, POSITIVE, STR, UINT, YES_NO, enum, matching
 from virlet.xml.raw import Raw
@@ -315,7 +316,7 @@ class ForcedBackend(Element):
     name: str = attr(
         "@name",
         matching("name of a network backend", "[a-z0-9][a-z0-9-]*"),
-        doc="passt, slirp-helper, slirp, or one that another package brings; no other is tried",
+        doc="passt, qemu-passt, slirp-helper, slirp, or one that another package brings; no other is tried",
     )
 
 
@@ -396,6 +397,7 @@ class Interface(Element):
     acpi_index: int | None = attr("acpi/@index", POSITIVE, default=None, doc="predictable name in the guest (enoN)")
     address: Address | None = address()
     forced: ForcedBackend | None = child(ForcedBackend, default=None, doc="virlet's own: who has to carry it")
+    passt: PasstOptions | None = child(PasstOptions, default=None, doc="virlet's own: what passt is told")
 
     @property
     def forced_backend(self) -> str | None:
@@ -411,6 +413,11 @@ class Interface(Element):
     def wants_passt(self) -> bool:
         """Whether the XML asks for passt by name."""
         return self.backend is not None and self.backend.type is BackendType.PASST
+
+    @property
+    def needs_passt(self) -> bool:
+        """Whether only a passt can do what the XML says, however it is connected."""
+        return self.wants_passt or self.passt is not None
 
     @property
     def link_up(self) -> bool:

@@ -5,15 +5,15 @@ Who connects it (:mod:`virlet.net.passt` by a stream, others by vhost-user) says
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterator
 from pathlib import Path
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface
-from virlet.net.addressing import guest_view
 from virlet.net.base import Env
-from virlet.net.forwards import flatten, forwards_everything, spec
+from virlet.net.forwards import flatten, forwards_everything
+from virlet.net.passt_options import passt_options
+from virlet.net.passt_params import check_params
 from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import FdSource, HelperPlan, LogFile, OnLoss, Ready, Word
 from virlet.plan.facts import Facts, PasstFacts, Support
@@ -65,19 +65,18 @@ def passt_argv(nic: Interface, env: Env, *how: Word) -> Iterator[Word]:
     if passt.knows("stderr"):  # 2023: without it, messages go to the system logger alone when started from a terminal
         yield "--stderr"
     yield from how
-    if nic.mtu:
-        yield from ("--mtu", str(nic.mtu))
-    if nic.source is not None and nic.source.dev:
-        yield from ("--interface", nic.source.dev)
-    yield from _named(nic) if nic.wants_passt else _like_slirp(nic, passt, env.facts.host.nameservers)
-    for rule in rules_of(nic, env.path):
-        yield from (f"--{rule.proto}-ports", spec(rule))
+    for option in passt_options(nic, env):
+        yield f"--{option.name}"
+        if option.value is not None:
+            yield option.value
+    if nic.passt is not None:
+        yield from (param.value for param in nic.passt.params)
 
 
 def check_passt(nic: Interface, env: Env) -> Iterator[Problem]:
     """What this host or its passt cannot do of what the interface asks for."""
     passt = env.facts.passt
-    if nic.wants_passt and passt is not None:
+    if passt is not None:
         yield from _unknown_options(nic, env, passt)
     if nic.mtu and not _SMALLEST_MTU <= nic.mtu <= _LARGEST_MTU:
         yield Problem(
@@ -96,54 +95,16 @@ def passt_log(nic: Interface, env: Env) -> LogFile:
     return LogFile(env.logs / f"{nic.alias}-passt.log")
 
 
-def _named(nic: Interface) -> Iterator[str]:
-    """An interface that asks for passt means what libvirt means: what is not said is copied from the host."""
-    if nic.backend is not None:
-        if nic.backend.hostname:
-            yield from ("--hostname", nic.backend.hostname)
-        if nic.backend.fqdn:
-            yield from ("--fqdn", nic.backend.fqdn)
-    for ip in nic.ips:
-        yield from ("--address", str(ip.address))
-        if ip.address.version == 4 and ip.prefix:
-            yield from ("--netmask", str(ip.prefix))
-    for route in nic.routes:
-        yield from ("--gateway", str(route.gateway))
-
-
-def _like_slirp(nic: Interface, passt: PasstFacts, nameservers: Sequence[str]) -> Iterator[str]:
-    """An interface that names no backend sees the same addresses on each: those of QEMU's user network.
-
-    The nameserver's address is answered on every passt.  It is offered only where passt can be told the resolver behind
-    it (``--dns-host``, 2025): with ``--dns`` alone, passt no longer asks the host which one that is.
-    """
-    view = guest_view(nic.ips)
-    yield from ("--address", str(view.guest4), "--netmask", str(view.prefix4), "--gateway", str(view.host4))
-    yield from ("--address", str(view.guest6), "--gateway", str(view.host6))
-    yield from ("--dns-forward", str(view.dns4), "--dns-forward", str(view.dns6))
-    if not passt.knows("dns-host"):
-        return
-    for address in (view.dns4, view.dns6):
-        resolver = next((one for one in nameservers if _same_family(address, one)), None)
-        if resolver is not None:
-            yield from ("--dns", str(address), "--dns-host", resolver)
-
-
-def _same_family(address: IPv4Address | IPv6Address, other: str) -> bool:
-    """A link-local address with a zone is none that passt can be told."""
-    return "%" not in other and (":" in other) == (address.version == 6)
-
-
 def _unknown_options(nic: Interface, env: Env, passt: PasstFacts) -> Iterator[Problem]:
-    backend = nic.backend
-    assert backend is not None
-    for option, value in (("hostname", backend.hostname), ("fqdn", backend.fqdn)):
-        if value and not passt.knows(option):
+    for option in passt_options(nic, env):
+        if option.path and not passt.knows(option.name):
             yield Problem(
-                f"{env.path}/backend/@{option}",
-                f"the passt of this host ({passt.path}) cannot offer a {option}: it has no --{option}",
-                hint="use passt of 2025-05 or newer, or leave the attribute out",
+                option.path,
+                f"the passt of this host ({passt.path}) cannot do that: it has no --{option.name}",
+                hint="use a newer passt (2025-05 or later has it), or leave it out",
             )
+    if nic.passt is not None:
+        yield from check_params(nic.passt, f"{env.path}/virlet:passt", passt)
 
 
 def _missing_links(nic: Interface, env: Env) -> Iterator[Problem]:
@@ -151,6 +112,9 @@ def _missing_links(nic: Interface, env: Env) -> Iterator[Problem]:
     asked = [(f"{env.path}/portForward[{n}]/@dev", rule.dev) for n, rule in enumerate(nic.port_forwards, 1)]
     if nic.source is not None:
         asked.insert(0, (f"{env.path}/source/@dev", nic.source.dev))
+    if nic.passt is not None:
+        for name in ("outbound-if4", "outbound-if6"):
+            asked.append((f"{env.path}/virlet:passt/@{name}", getattr(nic.passt, name.replace("-", "_"))))
     for path, link in asked:
         if link and link not in links:
             yield Problem(

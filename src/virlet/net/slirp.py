@@ -27,7 +27,7 @@ class Slirp:
 
     def handles(self, nic: Interface) -> bool:
         """User networks that do not name another backend."""
-        return nic.type is InterfaceType.USER and not nic.wants_passt
+        return nic.type is InterfaceType.USER and not nic.needs_passt
 
     def judge(self, facts: Facts, qemu: QemuFacts) -> Support:
         """Was this QEMU built with slirp?"""

@@ -38,7 +38,7 @@ class SlirpHelper:
 
     def handles(self, nic: Interface) -> bool:
         """User networks that do not name passt."""
-        return nic.type is InterfaceType.USER and not nic.wants_passt
+        return nic.type is InterfaceType.USER and not nic.needs_passt
 
     def judge(self, facts: Facts, qemu: QemuFacts) -> Support:
         """Did the helper say what it can do, and can this QEMU talk to it?"""

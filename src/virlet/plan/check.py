@@ -154,7 +154,8 @@ def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registr
         path = f"devices/interface[{number}]"
         yield from refuse_at_start(nic, path)
         kvm = domain.type is DomainType.KVM
-        env = Env(facts, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
+        known = facts.with_passt(nic.passt.path if nic.passt is not None else None)
+        env = Env(known, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
         yield from choose(nic, env, registry).problems
 
 

@@ -7,7 +7,7 @@ Versions are kept for people to read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = [
     "CpuModel",
@@ -292,6 +292,16 @@ class Facts:
     """``None`` where nobody asked."""
     links: Mapping[str, Link] = field(default_factory=dict)
     """The links that the domain in question names, by name; one that is missing does not exist."""
+
+    passts: Mapping[str, PasstFacts] = field(default_factory=dict)
+    """Other programs that interfaces name (``<virlet:passt path=…>``), by path."""
+
+    def with_passt(self, path: str | None) -> Facts:
+        """The same for an interface that names the passt at *path*; None for the host's."""
+        if path is None or (self.passt is not None and self.passt.path == path):
+            return self
+        unknown = PasstFacts(path, frozenset(), Support(False, f"nobody has looked at '{path}' yet"))
+        return replace(self, passt=self.passts.get(path, unknown))
 
     def emulator(self, arch: str) -> QemuFacts | None:
         """The first QEMU found for that architecture."""

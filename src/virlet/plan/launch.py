@@ -90,7 +90,7 @@ def plan_nets(scene: Scene, registry: Registry) -> tuple[NetPlan, ...]:
 def plan_net(scene: Scene, number: int, nic: Interface, registry: Registry) -> NetPlan:
     """The plan for *nic*, the interface with that 1-based *number*; raises BadConfig when nobody can carry it."""
     env = Env(
-        facts=scene.facts,
+        facts=scene.facts.with_passt(nic.passt.path if nic.passt is not None else None),
         qemu=scene.qemu,
         runtime=scene.dirs.runtime,
         logs=scene.dirs.logs,
