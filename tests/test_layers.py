@@ -23,7 +23,6 @@ LAYER = {
     "net": 3,
     "proc": 4,
     "qmp": 4,
-    "aio": 4,
     "slirp": 5,
     "engine": 5,
     "fake": 5,

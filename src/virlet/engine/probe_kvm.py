@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from virlet.aio.stream import FdStream, Handlers
 from virlet.plan.facts import QemuFacts, Support
 from virlet.proc.spawn import Command, spawn
 
@@ -114,14 +114,31 @@ class Trial:
     """The end of QEMU's messages."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def step(self, data: bytes, fds: list[int]) -> None:
+    def step(self, data: bytes) -> None:
         for letter in data.decode("ascii", "replace"):
             self.steps.setdefault(letter, asyncio.get_running_loop().time())
 
-    def error(self, data: bytes, fds: list[int]) -> None:
+    def error(self, data: bytes) -> None:
         self.said = (self.said + data)[-4096:]
         if b"KVM internal error" in self.said:
             self.ended.set()  # QEMU only pauses the guest.
+
+
+class _Pipe(asyncio.Protocol):
+    """Hands on what comes through; its end says nothing that the end of the process does not."""
+
+    def __init__(self, heard: Callable[[bytes], None]) -> None:
+        self._heard = heard
+
+    def data_received(self, data: bytes) -> None:
+        self._heard(data)
+
+
+async def _read(fd: int, heard: Callable[[bytes], None]) -> asyncio.BaseTransport:
+    """Read the pipe *fd* until the transport, which owns it, is closed."""
+    pipe = os.fdopen(fd, "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Pipe(heard), pipe)
+    return transport
 
 
 async def probe_kvm(qemu: QemuFacts, *, accel: str = "kvm") -> Support:
@@ -159,8 +176,7 @@ async def _run(emulator: Path, machine: str, accel: str) -> tuple[Trial, int | N
     run = Trial()
     steps_in, steps_out = os.pipe2(os.O_CLOEXEC)
     errors_in, errors_out = os.pipe2(os.O_CLOEXEC)
-    # Closed when the streams are; a failure before them is rare and the loop's end closes them too.
-    streams = [FdStream(steps_in, Handlers(run.step, _ignore)), FdStream(errors_in, Handlers(run.error, _ignore))]
+    pipes = [await _read(steps_in, run.step), await _read(errors_in, run.error)]
     firmware = os.memfd_create("firmware", os.MFD_CLOEXEC)
     try:
         os.write(firmware, rom())
@@ -177,14 +193,10 @@ async def _run(emulator: Path, machine: str, accel: str) -> tuple[Trial, int | N
             status = await process.exited()
         return run, status.code if status is not None else None
     finally:
-        for stream in streams:
-            stream.abort()
+        for pipe in pipes:
+            pipe.close()
         for fd in (firmware, steps_out, errors_out):
             os.close(fd)
-
-
-def _ignore(error: Exception | None) -> None:
-    """The end of a pipe says nothing that the end of the process does not."""
 
 
 def _argv(emulator: Path, machine: str, accel: str, firmware: int) -> tuple[str, ...]:
