@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from virlet.plan.rights import Grant, Right
+from virlet.proc import confine
 from virlet.proc.confine import landlock_version
+from virlet.proc.spawn import Command, spawn
 
 HEAD = "import mmap, os, socket\nfrom pathlib import Path\nfrom virlet.proc import confine\n"
 
@@ -93,3 +97,65 @@ def test_a_path_that_is_not_there_is_named() -> None:
         "try: confine.restrict_files([Path('/nowhere')])\nexcept SystemFailure as error: print(error)"
     )
     assert "/nowhere" in said
+
+
+TRY = """
+from virlet.plan.rights import Grant, Right
+def tried(what, *args):
+    try: what(*args); return 'yes'
+    except PermissionError: return 'no'
+"""
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
+def test_each_right_is_what_it_says(tmp_path: Path) -> None:
+    for name in ("read", "write", "sockets"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("there")
+    said = child(
+        f"{TRY}\nroot = Path({str(tmp_path)!r})\n"
+        "confine.restrict([Grant(root / 'read', Right.READ), Grant(root / 'write', Right.WRITE),"
+        " Grant(root / 'sockets', Right.BIND), Grant(root / 'missing', Right.READ)])\n"
+        "sock = socket.socket(socket.AF_UNIX)\n"
+        "print(*[tried(open, root / where / 'file', how) for where in ('read', 'write', 'sockets') for how in 'ra'])\n"
+        "print(tried(open, root / 'write' / 'new', 'w'), tried(os.remove, root / 'write' / 'file'))\n"
+        "print(tried(sock.bind, str(root / 'write' / 's')), tried(sock.bind, str(root / 'sockets' / 's')))"
+    )
+    assert said.split("\n") == ["yes no no yes no no", "no no", "no yes"]
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
+def test_a_confined_process_traces_and_signals_nobody_outside() -> None:
+    said = child(
+        "import ctypes, signal, subprocess\n"
+        "other = subprocess.Popen(['/bin/cat'], stdin=-1, stdout=-3)\n"  # ends with us
+        "version = confine.restrict([])\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "print(libc.ptrace(16, other.pid, 0, 0), ctypes.get_errno())\n"  # PTRACE_ATTACH
+        "try: os.kill(other.pid, signal.SIGTERM); print('reached' if version >= 6 else 'refused')\n"
+        "except PermissionError: print('refused')\n"
+    )
+    assert said.split("\n") == ["-1 1", "refused"]
+
+
+@pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
+async def test_a_child_is_confined_and_its_parent_is_not(tmp_path: Path) -> None:
+    secret, out = tmp_path / "secret", tmp_path / "out"
+    secret.write_text("key")
+    with out.open("w") as said:
+        words = ("/bin/sh", "-c", f"cat {secret} 2>&1; echo kept")
+        system = tuple(Grant(Path(each), Right.READ | Right.EXECUTE) for each in ("/usr", "/lib", "/lib64", "/bin"))
+        grants = (*system, Grant(Path(os.devnull), Right.READ | Right.WRITE))
+        process = await spawn(Command(words, stdout=said.fileno(), stderr=said.fileno(), grants=grants), "child")
+        await process.exited()
+    assert "Permission denied" in out.read_text()
+    assert secret.read_text() == "key"
+    free = await spawn(Command(("/bin/cat", str(secret))), "child")
+    await free.exited()
+    assert free.status is not None
+    assert free.status.code == 0
+
+
+def test_newer_kernels_are_asked_for_no_more_than_we_know() -> None:
+    assert confine._ACCESS_OF_VERSION[9] == (1 << 17) - 1
+    assert confine._access(Right.CONNECT) == 1 << 16

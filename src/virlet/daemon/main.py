@@ -61,6 +61,8 @@ class Settings:
     """Gets ``READY=1`` when clients are let in."""
     slirp_helper: Path | None
     """A program that is run in the place of virlet-slirp-helper."""
+    confine: bool
+    """QEMU may open its guest's files only, where the kernel can see to that."""
     autostarted: bool
     """A client started us and keeps stderr only until we are ready."""
 
@@ -118,11 +120,17 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
         verbose=options.verbose or bool(file.get("verbose")),
         ready_fd=options.ready_fd,
         slirp_helper=_program(file, "slirp_helper"),
+        confine=file.get("confine", True),
         autostarted=options.autostarted,
     )
 
 
-_KNOWN: Mapping[str, tuple[type, ...]] = {"timeout": (int, float), "verbose": (bool,), "slirp_helper": (str,)}
+_KNOWN: Mapping[str, tuple[type, ...]] = {
+    "timeout": (int, float),
+    "verbose": (bool,),
+    "slirp_helper": (str,),
+    "confine": (bool,),
+}
 
 
 def _read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
@@ -262,6 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from virlet.engine.facts import SLIRP_HELPER
 
             os.environ[SLIRP_HELPER] = str(settings.slirp_helper)
+        if not settings.confine:
+            from virlet.engine.probe_host import CONFINE
+
+            os.environ[CONFINE] = "no"
         lock = _lock(settings, Path(sys.argv[0]).name, environ)
         if lock is None:
             return 0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Context
 from virlet.engine.guest import Guest
 from virlet.engine.needs import file_problem, forwards_of
@@ -15,7 +16,7 @@ from virlet.model.domain import Domain
 from virlet.net.choose import verdicts
 from virlet.net.forwards import flatten, forwards_everything
 from virlet.net.rules import rules_of
-from virlet.plan.base import NetPlan
+from virlet.plan.base import LaunchPlan, NetPlan
 from virlet.plan.facts import Support
 from virlet.plan.native import native
 from virlet.proc.ports import conflicts
@@ -48,12 +49,21 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
         "emulator": str(plan.emulator),
         "accelerator": str(live.type),
         "commands": native(plan).splitlines(),
+        "confined": _confined(plan),
         "interfaces": [_interface(net) for net in plan.nets],
         "files": [{"path": str(need.path), "for": need.what, "access": str(need.access)} for need in plan.files_needed],
         "log": str(plan.log.path),
         "tainted": list(plan.tainted),
         "problems": [*missing, *(problem.message for problem in taken)],
     }
+
+
+def _confined(plan: LaunchPlan) -> str:
+    try:
+        grants_of(plan)
+    except Refused as error:
+        return f"no: {error}"
+    return "yes, to its own files"
 
 
 def _interface(net: NetPlan) -> Facts:
@@ -98,6 +108,7 @@ def details(guest: Guest) -> Facts:
         return found
     found["pid"] = run.process.pid
     found["tainted"] = list(run.taints)
+    found["confined"] = f"no: {run.record.unconfined}" if run.record.unconfined else "yes, to its own files"
     found["monitor"] = str(run.record.monitor)
     found["helpers"] = [
         {
@@ -153,6 +164,7 @@ def doctor(context: Context) -> Facts:
     host, passt = facts.host, facts.passt
     answer: Facts = {
         "host": {"arch": host.arch, "hostname": host.hostname, "uid": host.uid, "kvm": _verdict(host.kvm)},
+        "confinement": _verdict(host.landlock),
         "qemu": [
             {
                 "path": qemu.path,

@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 
 GRACE = 2.0
 """Seconds that a helper has to end when the attachment that needed it has failed."""
+_CONFINED = (
+    "a confined QEMU makes and dials sockets only where its start foresaw it (see docs/security.md): attach with"
+    " --config and start the guest again, or set confine = false in virletd.toml before its next start"
+)
 STREAM_WAIT = 10.0
 """Seconds for QEMU to listen, and to accept what was dialled: both take it about a millisecond."""
 
@@ -140,8 +144,10 @@ class _Attachment:
                 await self.guest.execute("chardev-add", hot.chardev_add.arguments)
                 undo.push_async_callback(drop_chardev, self.guest, self._alias)
             await self.guest.execute("netdev_add", hot.netdev_add.arguments)
-        except QmpError:
+        except QmpError as error:
             await self._take_back(sent)
+            if "Permission denied" in error.detail and not run.record.unconfined:
+                raise InternalError(error.detail, hint=_CONFINED) from error
             raise
         undo.push_async_callback(self._drop_netdev)
 

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virlet.plan.facts import HostFacts, Support, Topology
+from virlet.proc.confine import landlock_version
 from virlet.proc.identity import boot_id
 
-__all__ = ["BRIDGE_HELPER", "probe_host"]
+__all__ = ["BRIDGE_HELPER", "CONFINE", "probe_host"]
 
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
 _RTF_UP, _RTF_REJECT = 0x1, 0x200
 BRIDGE_HELPER = "VIRLET_BRIDGE_HELPER"
 """Environment variable: path of qemu-bridge-helper where it is elsewhere."""
+CONFINE = "VIRLET_CONFINE"
+"""Environment variable: ``no`` runs QEMU unconfined; the setting ``confine`` sets it."""
 BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
 """Where distributions put the one program that makes taps on bridges for everybody."""
 
@@ -48,6 +51,7 @@ def probe_host(kvm: Support) -> HostFacts:
         unprivileged_port_start=_whole(_read("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 1024),
         may_ping=_may_ping(),
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
+        landlock=_landlock(),
         nameservers=tuple(_nameservers()),
         groups=frozenset({os.getegid(), *os.getgroups()}),
         bridge_helper=(helper := _bridge_helper()),
@@ -147,6 +151,15 @@ def _may_bridge(helper: str) -> Support:
     if not privileged and os.getuid() != 0:
         return Support(False, f"{helper} has no right to make devices", f"let root run: chmod u+s {helper}")
     return Support(True, f"{helper} is set-user-ID")
+
+
+def _landlock() -> Support:
+    if os.environ.get(CONFINE) == "no":
+        return Support(False, "switched off", "remove 'confine = false' from virletd.toml")
+    version = landlock_version()
+    if version == 0:
+        return Support(False, "this kernel has no landlock", "boot with lsm=landlock,… (Linux 5.13 and later)")
+    return Support(True, f"landlock version {version}")
 
 
 def _may_ping() -> bool:

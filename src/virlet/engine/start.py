@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from virlet import __version__
+from virlet.engine.confine import Refused, grants_of, prepare
 from virlet.engine.context import Context
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
@@ -42,6 +43,7 @@ from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
 from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
 from virlet.plan.launch import plan_launch
+from virlet.plan.rights import Grant
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
@@ -53,6 +55,10 @@ __all__ = ["Inbox", "plan_start", "start", "watch"]
 
 log = logging.getLogger(__name__)
 
+_DENIED = (
+    "QEMU may open only what its XML names (see docs/security.md); an image's backing file needs its format recorded:"
+    " qemu-img rebase -u -F FORMAT -b FILE IMAGE"
+)
 GRACE = 2.0
 """Seconds that a program has to end when the start that needed it has failed: it holds nothing worth flushing."""
 
@@ -154,6 +160,8 @@ class _Launch:
     """What their successors will need, by alias."""
     spoken: dict[Path, int] = field(default_factory=dict)
     """Size of each log when the start began: what is beyond was said by this start."""
+    unconfined: str = ""
+    """Why QEMU may open every file of the user's; empty: it may not."""
 
     @property
     def directory(self) -> Path:
@@ -173,7 +181,7 @@ class _Launch:
             qemu = await self._qemu(fds, undo)
             for net in self._helped():
                 await self._helper(net, fds, undo)
-        record = replace(record, qemu=qemu.identity, helpers=self._records())
+        record = replace(record, qemu=qemu.identity, helpers=self._records(), unconfined=self.unconfined)
         self.guest.context.status.save(record)
         ready = (self._ready(_helper_of(net), self.processes[net.alias], qemu) for net in self._helped())
         await together(self._negotiate(qemu, sock, undo), *ready)
@@ -252,10 +260,22 @@ class _Launch:
         output = fds[plan.log]
         _claim(output, plan.name)
         inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
-        command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output)
+        grants = self._confine()
+        command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output, grants=grants)
         process = await spawn(command, f"QEMU of '{plan.name}'")
         undo.push_async_callback(process.terminate, GRACE)
         return process
+
+    def _confine(self) -> tuple[Grant, ...] | None:
+        """What QEMU may touch; None: whatever we may, and :attr:`unconfined` says why."""
+        try:
+            grants = grants_of(self.plan)
+        except Refused as error:
+            self.unconfined = str(error)
+            log.info("%s: QEMU is not confined to its files: %s", self.plan.name, error)
+            return None
+        prepare(self.plan.confinement)
+        return grants
 
     async def _helper(self, net: NetPlan, fds: FdTable, undo: AsyncExitStack) -> None:
         plan = _helper_of(net)
@@ -301,7 +321,8 @@ class _Launch:
         except MonitorClosed as error:
             await qemu.ended_within(GRACE)
             said = self._said(self.plan.log.path) or f"{error.detail} ({qemu.status or 'it still runs'})"
-            raise InternalError(f"process exited while connecting to monitor: {said}") from error
+            hint = None if self.unconfined or "Permission denied" not in said else _DENIED
+            raise InternalError(f"process exited while connecting to monitor: {said}", hint=hint) from error
 
     async def _ready(self, plan: HelperPlan, process: Process, qemu: Process) -> None:
         try:

@@ -116,6 +116,8 @@ class Record:
     """Devices of somebody else's to leave as they were (:attr:`virlet.plan.base.NetPlan.put_back`)."""
     attaching: tuple[Attaching, ...] = ()
     """One at most, since a guest has one job at a time."""
+    unconfined: str = "started by an older virletd"
+    """Why QEMU may open every file of the user's; empty: it may not (landlock)."""
     cause: str = ""
     """While STOPPING: why, the name of a :class:`virlet.model.lifecycle.Action`."""
 

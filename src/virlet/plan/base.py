@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from virlet.errors import Problem
+from virlet.plan.rights import Confinement
 
 __all__ = [
     "TUN",
@@ -394,6 +395,8 @@ class LaunchPlan:
     """QEMU looks for a free port itself (``to=``), so nobody can take it in between; ask ``query-vnc-servers``."""
     ptys: tuple[str, ...] = ()
     """Ids of character devices whose terminal QEMU makes; ask ``query-chardev`` for its path."""
+    confinement: Confinement = field(default_factory=Confinement)
+    """Which files this QEMU is for."""
 
 
 def short_name(alias: str) -> str:

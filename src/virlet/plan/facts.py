@@ -228,6 +228,8 @@ class HostFacts:
     """Path of qemu-bridge-helper; empty where there is none."""
     bridge_helper_may: Support = Support(False, "not looked at")
     """It has the right to make tap devices."""
+    landlock: Support = Support(False, "not looked at")
+    """A QEMU can be confined to its guest's files, and is to be."""
     nameservers: tuple[str, ...] = ()
     """Addresses of the host's resolvers, in order (``/etc/resolv.conf``); empty where unknown."""
 

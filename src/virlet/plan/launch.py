@@ -30,6 +30,7 @@ from virlet.plan.boot import boot_order
 from virlet.plan.chardevs import character_devices
 from virlet.plan.check import check_launch, emulator_of
 from virlet.plan.computer import clock, front, kernel, power
+from virlet.plan.confinement import confinement_of
 from virlet.plan.controllers import controllers
 from virlet.plan.disks import disks
 from virlet.plan.displays import audio, displays, videos, vnc_autoport
@@ -73,6 +74,7 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
         files_needed=whole.files,
         vnc_autoport=vnc_autoport(scene),
         ptys=whole.ptys,
+        confinement=confinement_of(domain, facts.host, dirs, nets, whole.files),
     )
 
 

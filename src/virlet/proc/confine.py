@@ -10,17 +10,20 @@ import ctypes
 import mmap
 import os
 import resource
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from virlet.errors import SystemFailure
+from virlet.plan.rights import Grant, Right
 
 __all__ = [
     "deny_core_dumps",
     "deny_new_privileges",
     "deny_writable_code",
     "landlock_version",
+    "restrict",
     "restrict_files",
     "seal_code",
 ]
@@ -37,7 +40,11 @@ _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_ACCESS_OF_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_REMOVE_FILE, _MAKE_SOCK = 1 << 5, 1 << 9
+_TRUNCATE, _IOCTL_DEV, _RESOLVE_UNIX = 1 << 14, 1 << 15, 1 << 16
+_OF_DIRECTORIES = _READ_DIR | _REMOVE_FILE | _MAKE_SOCK
+"""Rights that a rule for a file must not name."""
+_ACCESS_OF_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1, 9: (1 << 17) - 1}
 """Landlock's version → every right to files that it knows."""
 _SCOPES_SINCE = 6
 _SCOPE_ALL = 0b11
@@ -107,26 +114,44 @@ def seal_code() -> None:
                 raise _failure("cannot seal memory that is writable and executable")
 
 
+_ACCESS_OF_RIGHT = {
+    Right.READ: _READ_FILE | _READ_DIR,
+    Right.WRITE: _WRITE_FILE | _TRUNCATE | _IOCTL_DEV,
+    Right.EXECUTE: _EXECUTE,
+    Right.BIND: _MAKE_SOCK,
+    Right.REMOVE: _REMOVE_FILE,
+    Right.CONNECT: _RESOLVE_UNIX,
+}
+
+
+@cache
+def _access(rights: Right) -> int:
+    return sum(bits for right, bits in _ACCESS_OF_RIGHT.items() if right in rights)
+
+
 def landlock_version() -> int:
     """The version of landlock's interface that this kernel offers; 0: none, or switched off at boot."""
     found = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_CREATE_RULESET_VERSION))
     return max(0, int(found))
 
 
-def restrict_files(
-    readable: Sequence[Path] = (), *, executable: Sequence[Path] = (), writable: Sequence[Path] = ()
-) -> bool:
-    """From now on files are opened only beneath *readable* (for reading) and *executable* (also to be run).
+def restrict(grants: Iterable[Grant], *, connect: bool = False) -> int:
+    """From now on this thread, and whatever it starts, has those rights to files and no others.
 
-    Nothing but the files *writable* can be written, nothing made, renamed or removed any more; descriptors that are
-    open stay usable.  Where the kernel knows scopes (6.12), abstract UNIX sockets and signals reach no process outside
-    either.  Returns False where there is no landlock; raises :class:`SystemFailure` when it is there and refuses, or a
+    Descriptors that are open stay usable.  Where the kernel knows it, abstract UNIX sockets and signals reach no
+    process outside (6.12), nor do UNIX sockets at paths without :attr:`Right.CONNECT` (7.1), unless *connect* leaves
+    all of those open.  Programs outside can no longer be traced.  A path that is not there is left out unless its grant
+    says that it must be.
+
+    Returns landlock's version, 0 where there is none; raises :class:`SystemFailure` when it is there and refuses, or a
     path cannot be opened.
     """
     version = landlock_version()
     if version == 0:
-        return False
+        return 0
     handled = _ACCESS_OF_VERSION[max(known for known in _ACCESS_OF_VERSION if known <= version)]
+    if connect:
+        handled &= ~_RESOLVE_UNIX
     scoped = version >= _SCOPES_SINCE
     attr = _RulesetAttr(handled, 0, _SCOPE_ALL if scoped else 0)
     size = ctypes.sizeof(attr) if scoped else 8
@@ -134,33 +159,57 @@ def restrict_files(
     if ruleset < 0:
         raise _failure("cannot make a landlock ruleset")
     try:
-        for path in readable:
-            _allow(ruleset, path, _READ_FILE | _READ_DIR)
-        for path in executable:
-            _allow(ruleset, path, _READ_FILE | _READ_DIR | _EXECUTE)
-        for path in writable:
-            _allow(ruleset, path, _READ_FILE | _WRITE_FILE)
+        for grant in grants:
+            _allow(ruleset, grant, handled)
         deny_new_privileges()  # Landlock asks for it.
         if _libc().syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) != 0:
             raise _failure("cannot enter the landlock ruleset")
     finally:
         os.close(ruleset)
-    return True
+    return version
 
 
-def _allow(ruleset: int, path: Path, access: int) -> None:
+def restrict_files(
+    readable: Sequence[Path] = (),
+    *,
+    executable: Sequence[Path] = (),
+    writable: Sequence[Path] = (),
+    connect: bool = False,
+) -> bool:
+    """:func:`restrict` for a program that makes no files: all of these paths must be there.
+
+    Returns False where there is no landlock.
+    """
+    return bool(
+        restrict(
+            (
+                *(Grant(path, Right.READ, must=True) for path in readable),
+                *(Grant(path, Right.READ | Right.EXECUTE, must=True) for path in executable),
+                *(Grant(path, Right.READ | Right.WRITE, must=True) for path in writable),
+            ),
+            connect=connect,
+        )
+    )
+
+
+def _allow(ruleset: int, grant: Grant, handled: int) -> None:
+    access = handled & _access(grant.rights)
     try:
-        parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        parent = os.open(grant.path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        raise SystemFailure.of(error, f"cannot open '{path}'") from error
+        if not grant.must:
+            return
+        raise SystemFailure.of(error, f"cannot open '{grant.path}'") from error
     try:
-        if not path.is_dir():
-            access &= ~_READ_DIR
+        if not stat.S_ISDIR(os.fstat(parent).st_mode):
+            access &= ~_OF_DIRECTORIES
+        if access == 0:  # Landlock refuses a rule that allows nothing, as a socket's before 7.1.
+            return
         rule = _PathBeneathAttr(access, parent)
         done = _libc().syscall(
             _ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(_RULE_PATH_BENEATH), ctypes.byref(rule), ctypes.c_uint32(0)
         )
         if done != 0:
-            raise _failure(f"cannot allow '{path}' in the landlock ruleset")
+            raise _failure(f"cannot allow '{grant.path}' in the landlock ruleset")
     finally:
         os.close(parent)

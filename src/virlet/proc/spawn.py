@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from virlet.errors import SystemFailure
+from virlet.plan.rights import Grant
+from virlet.proc.confine import restrict
 from virlet.proc.identity import ProcessIdentity, identify_child
 from virlet.proc.process import Process
 
@@ -55,6 +57,8 @@ class Command:
     """Keeps a terminal's signals and the daemon's death away."""
     no_new_privileges: bool = True
     """No set-user-ID program below it gains anything, and ambient capabilities are dropped."""
+    grants: tuple[Grant, ...] | None = None
+    """Rights to files, all others are taken away (landlock) where the kernel can; None: it may what we may."""
     limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """``resource.RLIMIT_…`` → (soft, hard)."""
 
@@ -89,7 +93,29 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity]:
     """Start it; returns its pidfd and identity.  Runs in a starter thread."""
     if command.no_new_privileges:
         _give_up_privileges()
-    process = _Popen(
+    if command.grants is None:
+        process = _start(command)
+    else:
+        # A thread cannot shake off its landlock domain, so each such child has one of its own, which ends.
+        with ThreadPoolExecutor(1, thread_name_prefix="spawn-confined") as confined:
+            process = confined.submit(_start_confined, command, command.grants).result()
+    try:
+        for limit, values in command.limits.items():
+            resource.prlimit(process.pid, limit, values)
+        return os.pidfd_open(process.pid), identify_child(process.pid)
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _start_confined(command: Command, grants: tuple[Grant, ...]) -> _Popen:
+    restrict(grants)
+    return _start(command)
+
+
+def _start(command: Command) -> _Popen:
+    return _Popen(
         command.argv,
         stdin=command.stdin,
         stdout=command.stdout,
@@ -100,14 +126,6 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity]:
         start_new_session=command.new_session,
         umask=0o077,
     )
-    try:
-        for limit, values in command.limits.items():
-            resource.prlimit(process.pid, limit, values)
-        return os.pidfd_open(process.pid), identify_child(process.pid)
-    except OSError:
-        process.kill()
-        process.wait()
-        raise
 
 
 def _checked(command: Command) -> None:

@@ -49,6 +49,8 @@ def _rows(answer: Mapping[str, object]) -> Iterator[Row]:
 
 
 def _host(answer: Mapping[str, object]) -> Iterator[Row]:
+    if "confinement" in answer:
+        yield _verdict("QEMU confined to its files", answer["confinement"])
     if "ping" in answer:
         may = bool(answer["ping"])
         step = None if may else "add your group to the sysctl net.ipv4.ping_group_range"
