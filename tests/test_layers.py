@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1] / "src" / "virlet"
 
 LAYER = {
     "errors": 0,
+    "fault": 0,
     "lean": 0,
     "enums": 0,
     "paths": 0,

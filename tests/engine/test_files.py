@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virlet.engine import files
-from virlet.engine.files import DurableDir, check_owner, make_private, move_aside, write_atomic
+from virlet.engine.files import DurableDir, check_owner, make_private, move_aside, sweep_scratch, write_atomic
 from virlet.engine.store import StoredDefinition, parse_definition, print_definition
 from virlet.errors import SystemFailure
 
@@ -25,6 +25,15 @@ def test_a_write_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path: 
         assert path.read_bytes() == data
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_writer_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".one.xml.new").write_text("half")
+    (tmp_path / "one.xml").write_text("whole")
+    (tmp_path / "new").write_text("a user's")
+    sweep_scratch(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "one.xml"]
+    sweep_scratch(tmp_path / "nowhere")
 
 
 def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from virlet.daemon.server import Server
 from virlet.daemon.settle import settle, share_heap
 from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
+from virlet.fault import arm
 
 if TYPE_CHECKING:
     import argparse
@@ -261,6 +262,7 @@ def _surroundings() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``virletd``; the exit status."""
     os.environ.update(recalled(sys.argv[0], os.environ))
+    arm(os.environ)
     environ = dict(os.environ)
     passed = sd.listen_fds(environ)
     try:

@@ -22,6 +22,7 @@ from virlet.engine.status import Phase, Record
 from virlet.engine.taps import put_back, run_downscripts
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
 from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure, VirletError
+from virlet.fault import point
 from virlet.model.domain import parse_domain
 from virlet.model.lifecycle import TABLE, Action
 from virlet.model.machine import CrashAction
@@ -63,6 +64,7 @@ async def _settle(context: Context, record: Record) -> None:
     context.note_id(record.id)
     try:
         process = Process.adopt(record.qemu, f"QEMU of '{record.name}'") if record.qemu is not None else None
+        point("adopt.found")
         if record.phase is Phase.STARTING:
             await _undo(context, record, process)
         elif process is None:
@@ -95,7 +97,9 @@ async def _undo(context: Context, record: Record, process: Process | None) -> No
         await process.terminate(GRACE)
     else:
         await _quit(record)
+    point("adopt.ended")
     await _clean(context, record)
+    point("adopt.cleaned")
     guest = context.guests.get(record.uuid)
     if guest is not None:
         guest.disown(Action.START_FAILED)
@@ -117,7 +121,9 @@ async def _clean(context: Context, record: Record) -> None:
     for helper in (*record.helpers, *begun):
         await _end_helper(helper.identity, helper.plan.name)
         _remove(_ours(context, helper.plan.leaves), ())
+    point("adopt.no-helpers")
     _remove(record.leaves, record.directories)
+    point("adopt.no-files")
     context.status.remove(record.uuid)
 
 
@@ -143,6 +149,7 @@ def _remove(leaves: Iterable[Path], directories: Iterable[Path]) -> None:
 async def _died(guest: Guest, record: Record) -> None:
     """QEMU has ended while nobody watched."""
     await _clean(guest.context, record)
+    point("adopt.died")
     log.warning("%s has ended while no daemon watched", guest.name)
     guest.state = record.state
     guest.disown(_ending(record) or Action.GONE)
@@ -165,6 +172,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         why = f"guest '{record.name}' runs, but can only be destroyed (virlet destroy {record.name}): {error}"
         guest.context.status.problems.append(why)
         log.error("%s", why)
+    point("adopt.connected")
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     _register(guest, run)
     guest.own(run, domain, record.id)
@@ -175,12 +183,15 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         if alive is not None:
             helper.own(alive)
         helper.regain(process.pid)
+    point("adopt.owned")
     guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)
+    point("adopt.caught-up")
     watch(guest, run, inbox)
     if monitor.closed.done():
         return  # Nothing can be asked of it, nor done for it.
     await settle_interfaces(guest, run)
+    point("adopt.settled")
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
     for helper in tuple(run.helpers.values()):
         if helper.process is None and not helper.record.gave_up:

@@ -10,6 +10,7 @@ from virlet.engine.store import StoredDefinition
 from virlet.engine.texts import print_xml, raise_problems
 from virlet.enums import DefinedDetail, DefineFlags, ErrorCode, ErrorDomain, Lifecycle, UndefinedDetail
 from virlet.errors import BadConfig, OperationFailed, OperationInvalid, Problem, SystemFailure, VirletError
+from virlet.fault import point
 from virlet.model.domain import Domain, parse_domain
 from virlet.plan.assign import assign_defaults
 from virlet.plan.check import check_define, emulator_of
@@ -58,11 +59,13 @@ def holder_of(context: Context, domain: Domain) -> Guest | None:
 async def define(context: Context, xml: str, flags: int) -> Guest:
     """Define a guest, or define it anew; of a running one only what it will be at its next start changes."""
     domain = await read_definition(context, xml, flags)
+    point("define.read")
     async with context.names:
         guest = holder_of(context, domain)
         known = guest is not None and guest.persistent
         autostart = guest is not None and guest.autostart
         await context.definitions.save(_stored(context, domain, autostart=autostart))
+        point("define.stored")
         # Adopted now and not before: a definition that is not on the disk does not exist.
         guest = context.guests.get(domain.uuid)
         if guest is None:
@@ -72,7 +75,9 @@ async def define(context: Context, xml: str, flags: int) -> Guest:
         guest.updated = guest.active
         guest.changed()
     guest.save()
+    point("define.written")
     guest.emit(Lifecycle.DEFINED, DefinedDetail.UPDATED if known else DefinedDetail.ADDED)
+    point("define.told")
     return guest
 
 
@@ -81,6 +86,7 @@ async def redefine(guest: Guest, domain: Domain) -> None:
     context = guest.context
     async with context.names:
         await context.definitions.save(_stored(context, domain, autostart=guest.autostart))
+        point("redefine.stored")
         guest.config = domain
         guest.updated = guest.active
         guest.changed()
@@ -114,7 +120,9 @@ async def undefine(guest: Guest) -> None:
     async with guest.job.hold("undefine"), context.names:
         if not guest.persistent:
             raise OperationInvalid("cannot undefine transient domain", domain=ErrorDomain.QEMU)
+        point("undefine.begun")
         await context.definitions.remove(guest.uuid)
+        point("undefine.removed")
         guest.autostart = False
         if guest.active:
             guest.config = None
@@ -122,6 +130,7 @@ async def undefine(guest: Guest) -> None:
             guest.save()
         else:
             context.guests.remove(guest)
+    point("undefine.forgotten")
     guest.emit(Lifecycle.UNDEFINED, UndefinedDetail.REMOVED)
 
 

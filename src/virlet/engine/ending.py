@@ -8,6 +8,7 @@ import logging
 from virlet.engine.guest import Guest, Run
 from virlet.enums import DomainState
 from virlet.errors import OperationTimeout, SystemFailure
+from virlet.fault import point
 from virlet.model.lifecycle import Action
 from virlet.proc.process import ExitStatus
 
@@ -26,9 +27,11 @@ async def end_qemu(guest: Guest, run: Run, why: Action, *, kill: bool = True) ->
 
     Raises :class:`SystemFailure` in libvirt's words when it may not be killed and does not end.
     """
+    point("destroy.begun")
     if run.ending is None:
         run.ending = why
         guest.save()
+        point("destroy.intended")
     try:
         await run.process.terminate(GRACE, kill=kill)
     except OperationTimeout:
@@ -41,8 +44,10 @@ async def end_qemu(guest: Guest, run: Run, why: Action, *, kill: bool = True) ->
             errno=16,
             hint="it hangs in the kernel; see dmesg" if kill else "without --graceful it is killed",
         ) from None
+    point("destroy.ended")
     while guest.run is run:
         await guest.stopped.wait()
+    point("destroy.done")
 
 
 def ended(guest: Guest, run: Run, status: ExitStatus | None) -> None:
@@ -53,15 +58,18 @@ def ended(guest: Guest, run: Run, status: ExitStatus | None) -> None:
 async def _finish(guest: Guest, run: Run, status: ExitStatus | None) -> None:
     # The pidfd may be quicker than the monitor, in which SHUTDOWN still waits to be read.
     await asyncio.wait({run.monitor.closed}, timeout=LAST_WORDS)
+    point("stop.noticed")
     await guest.tasks.cancel()
     async with guest.job.hold("stop", patient=True):
         run.ending = run.ending or Action.GONE
         if guest.state is not DomainState.SHUTDOWN and run.ending is Action.GONE:
             log.error("%s: QEMU ended (%s) without a word; see its log", guest.name, status or "status unknown")
         await _clean(guest, run)
+        point("stop.cleaned")
         guest.disown(run.ending)
         if not guest.persistent:
             guest.context.guests.remove(guest)
+    point("stop.told")
     log.info("%s has stopped", guest.name)
 
 
@@ -72,6 +80,7 @@ async def _clean(guest: Guest, run: Run) -> None:
         except OperationTimeout as error:
             log.error("%s: %s", guest.name, error)
     run.consoles.clear()
+    point("stop.helpers")
     await run.undo.aclose()
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from virlet.engine.filesystem import names_go_with_files
 from virlet.errors import SystemFailure
+from virlet.fault import point
 
-__all__ = ["SLOW_DISK", "DurableDir", "check_owner", "make_private", "move_aside", "write_atomic"]
+__all__ = ["SLOW_DISK", "DurableDir", "check_owner", "make_private", "move_aside", "sweep_scratch", "write_atomic"]
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +58,20 @@ def write_atomic(path: Path, data: bytes, *, durable: bool) -> None:
     try:
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            point("file.opened")
             _write_all(fd, data)
+            point("file.scratch")
             if new:
                 os.replace(scratch, path)
+                point("file.named")
             if durable:
                 os.fsync(fd)
+                point("file.synced")
         finally:
             os.close(fd)
         if not new:
             os.replace(scratch, path)
+            point("file.replaced")
         if durable and not (new and names_go_with_files(path.parent)):
             _sync_directory(path.parent)
     except OSError as error:
@@ -87,6 +93,15 @@ def _sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sweep_scratch(path: Path) -> None:
+    """Remove what a daemon that was killed in :func:`write_atomic` left in the directory *path*: nobody else writes."""
+    for left in path.glob(".*.new"):
+        try:
+            left.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("cannot remove %s: %s", left, error.strerror)
 
 
 def _hint(error: OSError) -> str | None:

@@ -25,6 +25,7 @@ from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
+from virlet.fault import point
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready, render
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
@@ -237,7 +238,9 @@ class Helper:
         try:
             with FdTable() as fds:
                 self._connect(fds)
+                point("helper.dialled")
                 self.own(await run_helper(_again(self.record.plan), fds))
+                point("helper.running")
         except SystemFailure as error:
             if not self._over:
                 self._failed(error)
@@ -249,6 +252,7 @@ class Helper:
             return
         self.record = replace(self.record, restarts=self.record.restarts + 1)
         self._host.save()
+        point("helper.written")
         if link_up:
             await self._host.execute("set_link", {"name": self.alias, "up": True})
         await self._confirm(before)

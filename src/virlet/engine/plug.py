@@ -27,6 +27,7 @@ from virlet.engine.taps import open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
 from virlet.enums import EventId
 from virlet.errors import InternalError, OperationFailed, OperationInvalid, OperationTimeout, SystemFailure
+from virlet.fault import point
 from virlet.model.domain import format_device
 from virlet.model.interface import Interface
 from virlet.plan.base import Dial, HelperPlan, Ready
@@ -63,13 +64,16 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
         # Somebody has to listen there: QEMU would stand still, guest and all, until somebody does.
         dial(hot.net.chardev.path).close()
     attachment = _Attachment(guest, guest.running(), nic, hot, before)
+    point("attach.planned")
     async with AsyncExitStack() as undo:
         await attachment.bring_up(undo)
         undo.pop_all()
+    point("attach.there")
     attachment.run.peers.pop(hot.netdev, None)
     for command in hot.after:
         await guest.execute(command.name, command.arguments)
     guest.emit_other(EventId.DEVICE_ADDED, devAlias=hot.net.alias)
+    point("attach.told")
     log.info("%s: attached %s (%s)", guest.name, hot.net.alias, hot.net.backend)
 
 
@@ -90,6 +94,7 @@ class _Attachment:
         helper = self.hot.net.helper
         self._intend(HelperRecord(self._alias, self.hot.netdev, helper) if helper is not None else None)
         undo.callback(self._forget)
+        point("attach.intended")
         if self.hot.listens is not None:
             make_private(self.hot.listens.parent)
             undo.callback(_unlink, (self.hot.listens,))
@@ -97,7 +102,9 @@ class _Attachment:
             await self._netdev(fds, undo)
             if helper is not None:
                 await self._helper(helper, fds, undo)
+        point("attach.backed")
         await self.guest.execute("device_add", self.hot.device_add.arguments)
+        point("attach.plugged")
         self._adopt()
 
     @property
@@ -133,6 +140,7 @@ class _Attachment:
         run, hot = self.run, self.hot
         await open_all(fds, (send.source for send in hot.sends))
         await self._taps(fds, undo)
+        point("attach.opened")
         run.peers[hot.netdev] = self.peer
         undo.callback(run.peers.pop, hot.netdev, None)
         sent: list[str] = []
@@ -140,10 +148,12 @@ class _Attachment:
             for send in hot.sends:
                 await run.monitor.send_fd(send.name, fds[send.source])
                 sent.append(send.name)
+                point("attach.sent")
             if hot.chardev_add is not None:
                 await self.guest.execute("chardev-add", hot.chardev_add.arguments)
                 undo.push_async_callback(drop_chardev, self.guest, self._alias)
             await self.guest.execute("netdev_add", hot.netdev_add.arguments)
+            point("attach.netdev")
         except QmpError as error:
             await self._take_back(sent)
             if "Permission denied" in error.detail and not run.record.unconfined:
@@ -180,6 +190,7 @@ class _Attachment:
                         await self._dial(fds, Dial(self.hot.listens))
                     await self._accepted()
             await drop_netdev(self.guest, self.hot.netdev)
+            point("attach.undone-netdev")
             if self.hot.net.keeps:
                 await close_kept(self.guest, self._alias)
         except OperationInvalid as error:
@@ -207,19 +218,23 @@ class _Attachment:
         for source in plan.fds:
             if isinstance(source, Dial):
                 await self._dial(fds, source)
+                point("attach.dialled")
         fds.open(plan.fds)
         said = 0
         if plan.stderr is not None:
             fds.open((plan.stderr,))
             said = plan.stderr.path.stat().st_size
         process = await run_helper(plan, fds)
+        point("attach.helper")
         undo.push_async_callback(process.terminate, GRACE)
         kept = keep(plan, fds)
         if kept is not None:
             undo.callback(kept.close)
         record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity, inodes=inodes_of(plan, kept))
         self._intend(record)
+        point("attach.identified")
         await self._ready(plan, process, said)
+        point("attach.ready")
         helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
         undo.push_async_callback(self._retire, helper)
         helper.keep(kept)

@@ -14,6 +14,7 @@ from virlet.enums import (
     ShutdownFlags,
 )
 from virlet.errors import ArgumentUnsupported, OperationUnsupported
+from virlet.fault import point
 from virlet.model.lifecycle import Action, advance
 
 __all__ = ["destroy", "reboot", "reset", "resume", "shutdown", "suspend"]
@@ -28,6 +29,7 @@ async def suspend(guest: Guest) -> None:
         run = guest.running()
         run.why_stop = Action.SUSPEND
         await guest.execute("stop")
+        point("suspend.stopped")
         if guest.run is run:
             guest.react(Action.SUSPEND)
 
@@ -39,6 +41,7 @@ async def resume(guest: Guest) -> None:
         advance(guest.state, Action.RESUME)
         run = guest.running()
         await guest.execute("cont")
+        point("resume.running")
         if guest.run is run:
             guest.react(Action.RESUME)
         for helper in run.helpers.values():

@@ -11,6 +11,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
 from virlet.engine.unplug import drop_netdev, remove_nic
 from virlet.errors import OperationInvalid
+from virlet.fault import point
 from virlet.model.domain import parse_interface
 from virlet.plan.hotplug import with_interface
 from virlet.proc.process import Process
@@ -39,8 +40,10 @@ async def _settle(guest: Guest, run: Run) -> None:
             _finish(guest, run, item)
         else:
             await _undo(guest, run, item)
+        point("settle.interface")
     run.record = replace(run.record, attaching=())
     guest.save()
+    point("settle.written")
     for nic in guest.live.devices.interfaces if guest.live is not None else ():
         if nic.alias is not None and nic.alias not in present:
             log.info("%s: the guest has given %s back while no daemon watched", guest.name, nic.alias)

@@ -37,6 +37,7 @@ from virlet.engine.texts import print_xml
 from virlet.engine.waiting import answered
 from virlet.enums import DomainState
 from virlet.errors import BadConfig, InternalError, OperationFailed, OperationInvalid, OperationTimeout, Problem
+from virlet.fault import point
 from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
@@ -115,6 +116,7 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
         # What is missing may have been installed since we looked.
         await guest.context.ask_again()
         domain, plan = plan_start(guest.context, definition)
+    point("start.planned")
     before = listeners(guest.context.owner_of_port)
     refuse(plan, before, lambda problem: _located(definition, [problem])[0])
     number = guest.context.next_id()
@@ -122,19 +124,24 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
     try:
         async with AsyncExitStack() as undo:
             run = await launch.bring_up(undo, paused=paused)
+            point("start.up")
             run.owner = owner
             guest.own(run, launch.domain, number)
             for alias, helper in run.helpers.items():
                 helper.own(launch.processes[alias])
             step = guest.enter(Action.START_PAUSED if paused else Action.START)
+            point("start.owned")
             guest.save(strict=True)
+            point("start.written")
             run.undo = undo.pop_all()
     except BaseException:
         guest.state = DomainState.SHUTOFF
         guest.disown(Action.START_FAILED)
         raise
     guest.announce(step)
+    point("start.told")
     watch(guest, run, launch.inbox)
+    point("start.watched")
 
 
 def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
@@ -174,17 +181,23 @@ class _Launch:
         with FdTable() as fds:
             undo.callback(fds.unlink)
             await open_all(fds, (*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
+            point("start.bound")
             await self._taps(fds, undo)
             sock = dial(self.plan.monitor.path)
             undo.callback(sock.close)
+            point("start.dialled")
             # QEMU first: it takes longest to come up, and what follows is done meanwhile.
             qemu = await self._qemu(fds, undo)
+            point("start.qemu")
             for net in self._helped():
                 await self._helper(net, fds, undo)
+                point("start.helper")
         record = replace(record, qemu=qemu.identity, helpers=self._records(), unconfined=self.unconfined)
         self.guest.context.status.save(record)
+        point("start.identified")
         ready = (self._ready(_helper_of(net), self.processes[net.alias], qemu) for net in self._helped())
         await together(self._negotiate(qemu, sock, undo), *ready)
+        point("start.ready")
         assert self.monitor is not None
         await self._talk(self.monitor, paused=paused)
         return self._run(qemu, self.monitor, record)
@@ -232,10 +245,12 @@ class _Launch:
             put_back=self._found(),
         )
         guest.context.status.save(record)
+        point("start.intended")
         undo.callback(guest.context.status.remove, guest.uuid)
         for directory in dict.fromkeys((self.directory, plan.log.path.parent, *plan.directories)):
             make_private(directory)
         undo.callback(_remove, plan.leaves, self.directory)
+        point("start.prepared")
         return record
 
     def _records(self) -> tuple[HelperRecord, ...]:
@@ -253,6 +268,7 @@ class _Launch:
         plan = self.plan
         cap(plan.log.path)
         fds.open((plan.log,))
+        point("start.logged")
         argv = tuple(render(plan.argv, fds.__getitem__))
         stamp = time.strftime("%F %T%z")
         os.write(fds[plan.log], f"{stamp}: virlet {__version__} starts '{plan.name}':\n{shlex.join(argv)}\n".encode())
@@ -314,6 +330,7 @@ class _Launch:
     async def _negotiate(self, qemu: Process, sock: socket.socket, undo: AsyncExitStack) -> None:
         try:
             self.monitor = await self._connect(sock)
+            point("start.negotiated")
             undo.push_async_callback(self.monitor.close)
         except OperationTimeout as error:
             said = self._said(self.plan.log.path)
@@ -328,6 +345,7 @@ class _Launch:
         try:
             if plan.ready is Ready.PORTS_LISTEN:
                 await wait_listening(process, plan.forwards, self.before)
+            point("start.listening")
         except BadConfig as error:
             raise BadConfig(_located(self.definition, error.problems)) from None
         except OperationFailed:
@@ -345,6 +363,7 @@ class _Launch:
         try:
             for command in plan.before_cont:
                 await monitor.execute(command.name, command.arguments)
+            point("start.told-qemu")
             # Questions do not keep the guest waiting: QEMU answers them in order behind "cont".
             await together(*self._questions(monitor, paused=paused))
         except MonitorClosed as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from virlet.engine.codec import decode, encode
-from virlet.engine.files import make_private, move_aside, write_atomic
+from virlet.engine.files import make_private, move_aside, sweep_scratch, write_atomic
 from virlet.enums import DomainState
 from virlet.plan.base import (
     BridgeTap,
@@ -151,6 +151,7 @@ class StatusDir:
     def prepare(self) -> None:
         """Make our directory and remove those of former boots; raises :class:`SystemFailure`."""
         make_private(self.path)
+        sweep_scratch(self.path)
         for other in self.path.parent.iterdir():
             if other != self.path and other.is_dir() and not other.is_symlink():
                 import shutil

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from virlet.engine.files import DurableDir, move_aside
+from virlet.engine.files import DurableDir, move_aside, sweep_scratch
 
 __all__ = ["Definitions", "StoredDefinition", "parse_definition", "print_definition"]
 
@@ -66,6 +66,7 @@ class Definitions:
     def load(self) -> Iterator[StoredDefinition]:
         """Every definition that can be read; the others are moved aside and reported."""
         try:
+            sweep_scratch(self._dir.path)
             found = sorted(self._dir.path.glob("*.xml"))
         except OSError as error:
             self._report(f"cannot list {self._dir.path}: {error.strerror}")

@@ -16,6 +16,7 @@ from virlet.engine.guest import Guest, Run
 from virlet.engine.taps import put_back, run_downscripts
 from virlet.enums import EventId
 from virlet.errors import OperationFailed, OperationTimeout
+from virlet.fault import point
 from virlet.model.interface import Interface, InterfaceType
 from virlet.plan.base import OnLoss
 from virlet.plan.hotplug import kept_name, without_interface
@@ -48,6 +49,7 @@ async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
     try:
         try:
             await guest.execute("device_del", {"id": alias})
+            point("detach.asked")
         except QmpError as error:
             if error.error_class != "DeviceNotFound":
                 raise
@@ -57,6 +59,7 @@ async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
             await asyncio.wait(ends, timeout=UNPLUG_WAIT, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             answer.result()
+            point("detach.answered")
         elif run.monitor.closed.done():
             guest.running()
         else:
@@ -75,6 +78,7 @@ def refused(run: Run, alias: str) -> None:
 
 async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     """The card is gone: so go its backend, its helper, its files and its XML, and everybody is told."""
+    point("detach.given")
     helper = run.helpers.pop(alias, None)
     # The helper ends first: it would take the end of the stream for a loss.
     if helper is not None:
@@ -82,7 +86,9 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
             await helper.end()
         except OperationTimeout as error:
             log.error("%s: %s", guest.name, error)
+    point("detach.helper")
     await drop_netdev(guest, f"host{alias}")
+    point("detach.netdev")
     if helper is not None and helper.record.plan.on_loss is OnLoss.REUSE:
         await close_kept(guest, alias)
     nic = next((each for each in guest.domain.devices.interfaces if each.alias == alias), None)
@@ -95,7 +101,9 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     guest.live = without_interface(guest.live, alias)
     guest.changed()
     guest.save()
+    point("detach.written")
     guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
+    point("detach.told")
     answer = run.unplugging.get(alias)
     if answer is not None and not answer.done():
         answer.set_result(None)

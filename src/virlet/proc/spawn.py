@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from virlet.errors import SystemFailure
+from virlet.fault import point
 from virlet.plan.rights import Grant
 from virlet.proc.confine import restrict
 from virlet.proc.identity import ProcessIdentity, identify_child
@@ -99,6 +100,7 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity]:
         # A thread cannot shake off its landlock domain, so each such child has one of its own, which ends.
         with ThreadPoolExecutor(1, thread_name_prefix="spawn-confined") as confined:
             process = confined.submit(_start_confined, command, command.grants).result()
+    point("spawn.running")
     try:
         for limit, values in command.limits.items():
             resource.prlimit(process.pid, limit, values)

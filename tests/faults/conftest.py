@@ -1,0 +1,45 @@
+"""What the fault tests share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Tests import `faultstand` from beside this file; importmode=importlib adds no path by itself.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from faultstand import Nursery, Stand
+
+from virlet.fake.programs import install
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    one = Nursery()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the fake QEMU and passt under the real ones' names."""
+    path = tmp_path_factory.mktemp("fakes")
+    install(path / "qemu-system-x86_64", "qemu")
+    install(path / "passt", "passt")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs are probed once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def stand(nursery: Nursery, programs: Path, cache: Path) -> Iterator[Stand]:
+    one = Stand(nursery, programs, cache)
+    yield one
+    one.close()

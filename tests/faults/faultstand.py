@@ -1,0 +1,243 @@
+"""A user's virlet for the fault tests: real daemons over the fake QEMU and passt, and a look at what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from virlet.client.sync import Connection, Domain, connect
+from virlet.enums import DomainState
+from virlet.errors import VirletError
+
+PASST = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/><backend type='passt'/>
+<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward></interface>"""
+SLIRP = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/>
+<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
+<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/></interface>"""
+DOMAIN = """<domain type='qemu'><name>{name}</name>{uuid}<memory unit='MiB'>32</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type></os>{extra}
+<devices>{devices}<serial type='pty'/><memballoon model='none'/></devices></domain>"""
+
+
+class Nursery:
+    """Where daemons come from."""
+
+    def __init__(self) -> None:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = str(Path(__file__).with_name("nursery.py"))
+        self._process = subprocess.Popen([sys.executable, "-W", "ignore", program], stdin=its)
+        its.close()
+        self._sock = ours
+
+    def born(self, wanted: dict[str, object], ready: int) -> int:
+        socket.send_fds(self._sock, [json.dumps(wanted).encode()], [ready])
+        return int(self._sock.recv(20))
+
+    def close(self) -> None:
+        self._sock.close()
+        self._process.wait(10)
+
+
+def free_ports(count: int) -> list[int]:
+    """That many ports of 127.0.0.1 that nobody has, all different."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in socks]
+
+
+class Stand:
+    """Directories of its own, the fake programs first in PATH, and one daemon at a time."""
+
+    def __init__(self, nursery: Nursery, programs: Path, cache: Path) -> None:
+        self._nursery, self.programs = nursery, programs
+        self.base = Path(tempfile.mkdtemp(prefix="vf"))
+        self.run = self.base / "r" / "virlet"
+        self.env = {
+            "PATH": f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(self.base),
+            "LANG": "C.UTF-8",
+            "XDG_RUNTIME_DIR": str(self.base / "r"),
+            "XDG_CONFIG_HOME": str(self.base / "c"),
+            "XDG_STATE_HOME": str(self.base / "s"),
+            "XDG_CACHE_HOME": str(cache),
+        }
+        (self.base / "r").mkdir(mode=0o700)
+        self.uri = f"qemu+unix:///session?socket={self.run / 'virletd.sock'}"
+        self.pid = 0
+        self.quiet = 0
+        """Descriptors of a daemon that has no guest and no client."""
+
+    # --- daemons ------------------------------------------------------------------------------------------------
+
+    def begin(self, fault: str = "", *, before: str = "pass", argv: tuple[str, ...] = (), **env: str) -> bool:
+        """Start a daemon that dies at *fault*; False when it ended before it was ready."""
+        assert not self.pid
+        reading, writing = os.pipe()
+        told = {**self.env, **env, **({"VIRLET_FAULT": fault} if fault else {})}
+        out = str(self.base / "virletd.out")
+        self.pid = self._nursery.born({"argv": argv, "env": told, "out": out, "before": before}, writing)
+        os.close(writing)
+        with open(reading, "rb") as ready:
+            if ready.read():
+                return True
+        self.died()
+        return False
+
+    def died(self, timeout: float = 15) -> int:
+        """Wait for the daemon's end; how it ended, as :func:`os.waitstatus_to_exitcode` says it."""
+        pidfd = os.pidfd_open(self.pid)
+        ended, _, _ = select.select([pidfd], [], [], timeout)
+        os.close(pidfd)
+        if not ended:
+            self.end(signal.SIGKILL)
+        assert ended, f"virletd did not end within {timeout} s\n{self.log()}"
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        os.kill(self.pid, how)
+        return self.died()
+
+    def log(self) -> str:
+        path = self.base / "virletd.out"
+        return path.read_text(errors="replace")[-6000:] if path.exists() else ""
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Connection]:
+        with connect(self.uri, start=False) as connection:
+            yield connection
+
+    # --- what is there ------------------------------------------------------------------------------------------
+
+    def processes(self) -> dict[int, str]:
+        """Running programs of this stand (the daemon left out), by the directories that they name."""
+        fakes = os.fsencode(self.programs)
+        mark = b"XDG_RUNTIME_DIR=" + os.fsencode(self.base / "r")
+        found = {}
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit() or int(entry.name) == self.pid:
+                continue
+            with contextlib.suppress(OSError):
+                words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+                # QEMU gets an environment of its own; a zombie has neither words nor environment.
+                if fakes in b" ".join(words[:3]) or mark in Path(entry.path, "environ").read_bytes():
+                    found[int(entry.name)] = os.fsdecode(b" ".join(words[:4]))
+        return found
+
+    def running(self, program: str) -> list[int]:
+        return [pid for pid, words in self.processes().items() if program in words]
+
+    def files(self) -> list[str]:
+        """Everything that must not outlive its guest: sockets, status files, half-written files."""
+        kept = {"virletd.sock", "virletd.lock", "virletd.log"}
+        found = list(self.run.rglob("*")) + list(self.base.glob("s/virlet/*/*/*"))
+        found += list(self.base.rglob(".*.new"))
+        logs = self.base / "s" / "virlet" / "log"
+        found = [path for path in found if path.name not in kept and not path.is_relative_to(logs)]
+        return sorted(str(path.relative_to(self.base)) for path in found)
+
+    def until(self, what: Callable[[], object], why: str, timeout: float = 10) -> None:
+        """Wait for something that no descriptor tells of: another process has seen what we did."""
+        deadline = time.monotonic() + timeout
+        while not what():
+            assert time.monotonic() < deadline, f"{why}\n{self.processes()}\n{self.files()}\n{self.log()}"
+            time.sleep(0.002)
+
+    def reap(self) -> None:
+        """Take in the dead that init would take in."""
+        for task in Path("/proc/self/task").iterdir():
+            for pid in map(int, (task / "children").read_text().split()):
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                if stat.rpartition(")")[2].split()[0] == "Z":
+                    os.waitpid(pid, 0)
+
+    # --- invariants ---------------------------------------------------------------------------------------------
+
+    def answers(self, port: int) -> bool:
+        """Whether the fake guest behind that forwarded port answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", port), 2) as stream:
+                return stream.makefile().readline().startswith("fake guest")
+        except OSError:
+            return False
+
+    def consistent(self, connection: Connection) -> list[Domain]:
+        """Every guest is off with nothing left or runs with its network; what there is beyond that is a leak."""
+        found = ["not looked yet"]
+
+        def settled() -> bool:
+            # What the last daemon was about to end may end while we look.
+            found[:] = self._oddities(connection)
+            return not found
+
+        try:
+            self.until(settled, "consistent")
+        except AssertionError as error:
+            raise AssertionError(f"{found}\n{error}") from None
+        return connection.domains()
+
+    def _oddities(self, connection: Connection) -> list[str]:
+        domains = connection.domains()
+        active = [domain for domain in domains if domain.is_active()]
+        nics = [nic for domain in active for nic in ElementTree.fromstring(domain.xml()).iter("interface")]
+        passts = [nic for nic in nics if nic.find("backend") is not None]
+        # A directory, a monitor and a status file each; a stream each.
+        counts = {
+            "QEMUs": (len(active), len(self.running("/qemu-system"))),
+            "passts": (len(passts), len(self.running("/passt"))),
+            "slirp helpers": (len(nics) - len(passts), len(self.running("virlet.slirp"))),
+            "files": (3 * len(active) + len(passts), len(self.files())),
+        }
+        odd = [f"{there} {what}, not {wanted}" for what, (wanted, there) in counts.items() if there != wanted]
+        for domain in domains:
+            state = domain.state().state
+            if state not in ((DomainState.RUNNING, DomainState.PAUSED) if domain in active else (DomainState.SHUTOFF,)):
+                odd.append(f"{domain.name} is {state.name}")
+        ports = [each.get("start", "") for nic in passts for each in nic.iterfind("portForward/range")]
+        return odd + [f"port {port} does not answer" for port in ports if not self.answers(int(port))]
+
+    def nothing(self, connection: Connection) -> None:
+        """End every guest and forget it: nothing is left."""
+        for domain in connection.domains():
+            if domain.is_active():
+                domain.destroy()
+            with contextlib.suppress(VirletError):  # A transient one is gone.
+                domain.undefine()
+        assert connection.domains() == []
+        self.until(lambda: not self.processes(), "no process")
+        self.until(lambda: not self.files(), "no file")
+        self.reap()
+
+    def flat(self) -> None:
+        """The daemon has no descriptor more than one that never had a guest."""
+        if not self.quiet:
+            self.quiet = self.descriptors()
+        self.until(lambda: self.descriptors() <= self.quiet, f"{self.quiet} descriptors, not {self.descriptors()}")
+
+    def close(self) -> None:
+        if self.pid:
+            self.end(signal.SIGKILL)
+        while left := self.processes():
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.reap()
+        shutil.rmtree(self.base, ignore_errors=True)

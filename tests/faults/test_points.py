@@ -1,0 +1,180 @@
+"""``kill -9`` of virletd at every named point of its source: the next daemon leaves every guest whole, or gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from faultstand import DOMAIN, PASST, SLIRP, Stand, free_ports
+
+import virlet
+from virlet.client.sync import Connection, Domain
+from virlet.enums import Affect
+from virlet.errors import VirletError
+
+pytestmark = [pytest.mark.faults]
+
+SOURCE = Path(virlet.__path__[0])
+POINTS = sorted(
+    name
+    for path in SOURCE.rglob("*.py")
+    for name in re.findall(r'\bpoint\(\s*"([^"]+)"', path.read_text())
+)  # fmt: skip
+BOTH = Affect.LIVE | Affect.CONFIG
+KILLED: set[str] = set()
+
+
+class Scene:
+    """One guest and its two networks; *daemons* say what happens before the fault, in it, and what it needs."""
+
+    def __init__(self, stand: Stand, refused: str = "") -> None:
+        self.stand = stand
+        self.extra = refused and REFUSING.format(refused)
+        first, second, third = free_ports(3)
+        self.nic, self.second = PASST.format(n=1, port=first), PASST.format(n=2, port=second)
+        self.slirp = SLIRP.format(n=3, port=third)
+
+    def xml(self, *devices: str) -> str:
+        return DOMAIN.format(name="one", uuid="", extra=self.extra, devices="".join(devices))
+
+    def defined(self, connection: Connection) -> Domain:
+        return connection.define(self.xml(self.nic))
+
+    def started(self, connection: Connection) -> Domain:
+        domain = self.defined(connection)
+        domain.start()
+        return domain
+
+    def attached(self, connection: Connection) -> Domain:
+        domain = self.started(connection)
+        domain.attach_device(self.second, BOTH)
+        return domain
+
+    def paused(self, connection: Connection) -> Domain:
+        domain = self.started(connection)
+        domain.suspend()
+        return domain
+
+
+Step = Callable[[Scene, Connection], object]
+
+
+def one(connection: Connection) -> Domain:
+    return connection.lookup_by_name("one")
+
+
+def kill(scene: Scene, program: str) -> None:
+    for pid in scene.stand.running(program):
+        os.kill(pid, signal.SIGKILL)
+
+
+def crash_loop(scene: Scene, connection: Connection) -> None:
+    kill(scene, "/passt")
+    while True:
+        one(connection).state()  # Until the daemon has been killed.
+
+
+NOTHING: Step = lambda scene, connection: None  # noqa: E731
+SCENES: dict[str, tuple[Step, Step]] = {
+    "define": (NOTHING, Scene.defined),
+    "file": (NOTHING, Scene.defined),
+    "file.replaced": (Scene.defined, lambda scene, connection: one(connection).start()),
+    "spawn": (Scene.defined, lambda scene, connection: one(connection).start()),
+    "redefine": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.second, Affect.CONFIG)),
+    "undefine": (Scene.defined, lambda scene, connection: one(connection).undefine()),
+    "start": (Scene.defined, lambda scene, connection: one(connection).start()),
+    "attach": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.second, BOTH)),
+    "attach.sent": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.slirp, BOTH)),
+    "detach": (Scene.attached, lambda scene, connection: one(connection).detach_device(scene.second, BOTH)),
+    "destroy": (Scene.attached, lambda scene, connection: one(connection).destroy()),
+    "stop": (Scene.attached, lambda scene, connection: one(connection).destroy()),
+    "suspend": (Scene.started, lambda scene, connection: one(connection).suspend()),
+    "resume": (Scene.paused, lambda scene, connection: one(connection).resume()),
+    "helper": (Scene.attached, crash_loop),
+}
+"""By point, or by the first word of several: what has happened before, and in what the daemon is killed."""
+FAILING = {"attach.undone-netdev": "device_add"}
+"""Points of what is undone: the command that QEMU refuses."""
+REFUSING = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<qemu:env name='VIRLET_FAKE_QEMU' value='{{"fail": {{"{}": "not today"}}}}'/></qemu:commandline>"""
+AFTER = {
+    "adopt.found": "start.written",
+    "adopt.ended": "start.identified",
+    "adopt.cleaned": "start.qemu",
+    "adopt.no-helpers": "start.helper",
+    "adopt.no-files": "start.ready",
+    "adopt.died": "",
+    "adopt.connected": "start.written",
+    "adopt.owned": "start.told",
+    "adopt.caught-up": "attach.ready",
+    "adopt.settled": "attach.plugged",
+    "settle.interface": "attach.backed",
+    "settle.written": "attach.plugged",
+}
+"""Points of a daemon's start, and where the one before it was killed."""
+
+
+def killed(stand: Stand, name: str, passes: int = 1) -> Scene:
+    """Bring a daemon to the point *name*; it is dead when this returns."""
+    scene = Scene(stand, FAILING.get(name, ""))
+    before, during = SCENES.get(name) or SCENES[name.partition(".")[0]]
+    assert stand.begin()
+    stand.quiet = stand.descriptors()
+    with stand.client() as connection:
+        before(scene, connection)
+    stand.end()
+    if not stand.begin(f"{name}:{passes}"):
+        return scene  # It came there while it took over.
+    with stand.client() as connection, suppress(VirletError):
+        during(scene, connection)
+    assert stand.died() == -signal.SIGKILL
+    return scene
+
+
+def whole(stand: Stand, scene: Scene) -> None:
+    """The next daemon: nothing is half done, everything can be done, nothing stays."""
+    assert stand.begin(), stand.log()
+    with stand.client() as connection:
+        domains = stand.consistent(connection)
+        assert [domain.name for domain in domains] in ([], ["one"])
+        if domains and domains[0].is_active():
+            live = list(ElementTree.fromstring(domains[0].xml()).iter("interface"))
+            assert 1 <= len(live) <= 2
+            domains[0].destroy()
+            stand.consistent(connection)
+        domain = one(connection) if domains else connection.define(scene.xml(scene.nic))
+        domain.start()
+        domain.suspend()
+        domain.resume()
+        stand.consistent(connection)
+        stand.nothing(connection)
+    stand.flat()
+
+
+@pytest.mark.parametrize("name", [name for name in POINTS if name not in AFTER])
+def test_a_daemon_killed_there_leaves_every_guest_whole_or_gone(stand: Stand, name: str) -> None:
+    scene = killed(stand, name)
+    KILLED.add(name)
+    whole(stand, scene)
+
+
+@pytest.mark.parametrize("name", [name for name in POINTS if name in AFTER])
+def test_a_daemon_killed_while_it_takes_over_leaves_as_much_to_the_next(stand: Stand, name: str) -> None:
+    scene = killed(stand, AFTER[name] or "start.watched")
+    if not AFTER[name]:
+        kill(scene, "/qemu-system")
+    assert not stand.begin(name), f"'{name}' was not reached\n{stand.log()}"
+    KILLED.add(name)
+    whole(stand, scene)
+
+
+def test_at_least_forty_points_were_named_and_every_one_was_reached() -> None:
+    assert len(POINTS) == len(set(POINTS)) >= 40
+    if KILLED:  # Not when this test runs alone.
+        assert set(POINTS) == KILLED
