@@ -241,7 +241,7 @@ async def test_a_helper_that_cannot_stay_is_given_up_and_tried_again_at_resume(
     await driver.start(uuid, 0, None)
     pid = await helper_pid(driver, uuid)
     for _ in range(6):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSEGV)
         await until(lambda: "gave-up" in heard.helpers or helper_of(driver, uuid)["pid"] not in (None, pid))  # noqa: B023
         pid = helper_of(driver, uuid)["pid"]
     helper = helper_of(driver, uuid)

@@ -120,13 +120,17 @@ async def update(guest: Guest, xml: str, flags: int) -> None:
 async def _update_live(guest: Guest, wanted: Wanted) -> None:
     old = _running_nic(guest, wanted)
     new = merge_update(old, wanted)
-    if new.link_up != old.link_up:
+    helper = guest.running().helpers.get(old.alias or "")
+    given_up = helper is not None and helper.record.gave_up
+    if new.link_up != old.link_up and not given_up:
         await guest.execute("set_link", {"name": old.alias, "up": new.link_up})
     live = guest.live
     if live is not None and old in live.devices.interfaces:
         guest.live = replace_interface(live, live.devices.interfaces.index(old), new)
         guest.changed()
         guest.save()
+    if helper is not None and given_up and new.link_up:
+        helper.revive()  # It raises the link when there is a network behind it.
 
 
 # What is meant

@@ -270,6 +270,10 @@ class Guest:
         """QEMU is ending or has ended."""
         return self.run is None or self.run.stopping
 
+    def link_wanted(self, alias: str) -> bool:
+        """Whether the user has not pulled that interface's cable."""
+        return self.live is None or all(nic.link_up for nic in self.live.devices.interfaces if nic.alias == alias)
+
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """Have QEMU run a command; a guest that ends meanwhile is :class:`OperationInvalid`."""
         run = self.running()

@@ -13,13 +13,14 @@ import asyncio
 import errno
 import logging
 import os
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
+from virlet.engine.budget import Budget, Losses
 from virlet.engine.fds import FdTable, anchor, dial
 from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
@@ -33,7 +34,7 @@ from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 
-__all__ = ["ANNOUNCE", "Budget", "Helper", "HelperHost", "run_helper"]
+__all__ = ["ANNOUNCE", "Helper", "HelperHost", "run_helper"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,15 @@ LEAVE = 1.0
 
 class HelperHost(Protocol):
     """What a helper needs of its guest."""
+
+    @property
+    def name(self) -> str:
+        """The guest's."""
+        ...
+
+    def link_wanted(self, alias: str) -> bool:
+        """Whether the user wants that interface's link to be up."""
+        ...
 
     @property
     def stopping(self) -> bool:
@@ -62,15 +72,8 @@ class HelperHost(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much a crash loop may cost before the link is taken down."""
-
-    restarts: int = 5
-    window: float = 60.0
-    """Seconds in which the restarts are counted."""
-    stable: float = 1.0
-    """Seconds after which a helper counts as having worked: its later loss is not part of a crash loop."""
+class _NoWay(SystemFailure):
+    """QEMU cannot be reached, and no later attempt will change that."""
 
 
 class Stream(Enum):
@@ -106,9 +109,12 @@ class Helper:
         self.stream = Stream.UP
         self._host = host
         self._tasks = tasks
-        self._budget = budget or Budget()
-        self._losses: deque[float] = deque()
+        self._losses = Losses(budget or Budget())
         self._begun = 0.0
+        self._worked = True
+        """The present process has been seen to do its work."""
+        self._reviving = False
+        """It was given up, and is tried once more."""
         self._announce = False
         self._busy = False
         self._kept: FdTable | None = None
@@ -125,7 +131,7 @@ class Helper:
     @property
     def condition(self) -> str:
         """One word or sentence for people."""
-        if self.record.gave_up:
+        if self.record.gave_up and not self._reviving:
             return "gave up"
         if self.process is None:
             return "restarting" if self._busy or self.stream is Stream.DOWN else "waiting for the guest"
@@ -168,7 +174,8 @@ class Helper:
             if status is not None and status.code == 0:
                 return  # It has seen QEMU end, which we are about to hear of.
             self.stream = Stream.DOWN  # Nobody else will say so: the socket has no end of file.
-        self._count_loss()
+        now = asyncio.get_running_loop().time()
+        self._losses.ended(now, now - self._begun, status, worked=self._worked)
         waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}{waits}")
         if self.stream is Stream.DOWN:
@@ -179,7 +186,7 @@ class Helper:
         if self.stream is Stream.DIALLED:
             return  # The former stream's end, seen late: our dial is next in QEMU's backlog.
         self.stream = Stream.DOWN
-        if self._host.stopping or self.record.gave_up:
+        if self._host.stopping or (self.record.gave_up and not self._reviving):
             return
         if self.process is None:
             self._begin()
@@ -202,22 +209,26 @@ class Helper:
 
     # Restarting
 
-    def _count_loss(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._begun >= self._budget.stable:
-            self._losses.clear()
-        self._losses.append(now)
-        while self._losses and now - self._losses[0] > self._budget.window:
-            self._losses.popleft()
-
-    def _begin(self) -> None:
+    def _begin(self, least: float = 0.0) -> None:
+        """Try again, in *least* seconds or whatever more the budget says; or give up."""
         if self._busy:
             return
-        if self.record.plan.on_loss not in (OnLoss.RESTART, OnLoss.REUSE) or len(self._losses) > self._budget.restarts:
+        if self.record.plan.on_loss not in (OnLoss.RESTART, OnLoss.REUSE) or self._losses.exhausted:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
-        self._tasks.start(self._restart(), f"restart of {self.record.plan.name} of {self.alias}")
+        pause = max(least, self._losses.pause)
+        self._tasks.start(self._later(pause), f"restart of {self.record.plan.name} of {self.alias}")
+
+    async def _later(self, pause: float) -> None:
+        """Try again after *pause* seconds: no event tells that what is wrong with the host, or the program, is over."""
+        if pause:
+            await asyncio.sleep(pause)
+            if self.record.plan.on_loss is OnLoss.RESTART and self.stream is not Stream.DOWN:
+                self._busy = False
+                return  # QEMU has not seen the end of our last dial yet, and will tell when it has.
+        if not self._over:
+            await self._restart()
 
     def tell_lost(self) -> None:
         """It had ended before this daemon began."""
@@ -227,21 +238,25 @@ class Helper:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""
         if self.process is not None or self._busy:
             return
-        gave_up = self.record.gave_up
-        self.record = replace(self.record, gave_up=False)
         self._losses.clear()
+        # Of the record only when it has come true: a daemon that dies meanwhile leaves a link that is down.
+        self._reviving = self.record.gave_up
         self._busy = True
-        self._tasks.start(self._restart(link_up=gave_up), f"restart of {self.record.plan.name} of {self.alias}")
+        self._tasks.start(self._restart(), f"restart of {self.record.plan.name} of {self.alias}")
 
-    async def _restart(self, *, link_up: bool = False) -> None:
+    async def _restart(self) -> None:
         before = listeners()
         try:
             with FdTable() as fds:
-                self._connect(fds)
+                if not self._connect(fds):
+                    log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
+                    return
                 point("helper.dialled")
                 self.own(await run_helper(_again(self.record.plan), fds))
+                self._worked = False
                 point("helper.running")
         except SystemFailure as error:
+            self._busy = False
             if not self._over:
                 self._failed(error)
             return
@@ -253,21 +268,28 @@ class Helper:
         self.record = replace(self.record, restarts=self.record.restarts + 1)
         self._host.save()
         point("helper.written")
-        if link_up:
-            await self._host.execute("set_link", {"name": self.alias, "up": True})
         await self._confirm(before)
 
-    def _connect(self, fds: FdTable) -> None:
-        """Open in *fds* what the next process needs; raises :class:`SystemFailure`."""
+    async def _link_up_again(self) -> None:
+        """Undo what :meth:`_give_up` did, unless the user has pulled the cable meanwhile."""
+        if not self._reviving:
+            return
+        if self._host.link_wanted(self.alias):
+            await self._host.execute("set_link", {"name": self.alias, "up": True})
+        self._reviving = False
+        self.record = replace(self.record, gave_up=False)
+        self._host.save()
+
+    def _connect(self, fds: FdTable) -> bool:
+        """Open in *fds* what the next process needs; False when QEMU's backlog still holds our last dial.
+
+        Raises :class:`SystemFailure`.
+        """
         plan = self.record.plan
         if plan.on_loss is OnLoss.RESTART:
-            self._announce, self.stream = True, Stream.DIALLED
-            for dialled, fd in self._anchors.items():
-                fds.put(dialled, dial(Path(f"/proc/self/fd/{fd}")).detach())
-            fds.open(plan.fds)
-            return
+            return self._dial(plan, fds)
         if self._kept is None:
-            raise SystemFailure(
+            raise _NoWay(
                 f"{self.alias}'s socket to QEMU went with the daemon that had it",
                 hint="stop and start the guest; a kernel.yama.ptrace_scope of 0 lets the next daemon fetch it",
                 errno=errno.ENOENT,
@@ -275,19 +297,37 @@ class Helper:
         for source in plan.fds:
             fds.put(source, os.dup(self._kept[source]))
         self.stream = Stream.UP  # QEMU has never lost it.
+        return True
+
+    def _dial(self, plan: HelperPlan, fds: FdTable) -> bool:
+        try:
+            for dialled, fd in self._anchors.items():
+                fds.put(dialled, dial(Path(f"/proc/self/fd/{fd}")).detach())
+            fds.open(plan.fds)
+        except SystemFailure as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                # The socket's file is gone, perhaps with the whole runtime directory: there is nothing to dial.
+                raise _NoWay(error.detail, hint=error.hint, errno=error.errno) from error
+            if error.errno != errno.EAGAIN:
+                raise
+            self.stream = Stream.DIALLED
+            return False
+        self._announce, self.stream = True, Stream.DIALLED
+        return True
 
     def _failed(self, error: SystemFailure) -> None:
-        """It could not even be started; QEMU sees our dial end, and that is what triggers the next attempt."""
-        self._begun = asyncio.get_running_loop().time()
-        self._count_loss()
-        self._tell("lost", f"{self.record.plan.name} of {self.alias} cannot be started: {error}")
-        if self.record.plan.on_loss is OnLoss.REUSE:
-            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
-        elif error.errno == errno.EAGAIN:
-            log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
-        elif error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-            # The socket's file is gone, perhaps with the whole runtime directory: there is nothing to dial.
-            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
+        """It could not even be started: try again in a while, without end where the host is merely out of something."""
+        plan = self.record.plan
+        again = self._losses.not_started(asyncio.get_running_loop().time(), error.errno)
+        sentence = f"{plan.name} of {self.alias} cannot be started: {error}"
+        if again:
+            log.warning("%s", sentence)
+        else:
+            self._tell("lost", sentence)
+        if isinstance(error, _NoWay):
+            self._tasks.start(self._give_up(), f"giving up {plan.name} of {self.alias}")
+        else:
+            self._begin(self._losses.budget.pause)  # Where we had dialled, QEMU has that to see the end of first.
 
     async def _confirm(self, before: Listeners) -> None:
         """Say that the network is back, or which port is not."""
@@ -299,20 +339,23 @@ class Helper:
                 await wait_listening(process, plan.forwards, before)
         except VirletError as error:
             if process.running:
+                await self._link_up_again()
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
+        self._worked = True
+        await self._link_up_again()
         self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
 
     async def _give_up(self) -> None:
-        plan, budget = self.record.plan, self._budget
-        self.record = replace(self.record, gave_up=True)
+        plan, losses = self.record.plan, self._losses
+        self.record, self._reviving = replace(self.record, gave_up=True), False
         self._host.save()
-        why = f"it ended {len(self._losses)} times within {budget.window:g} s" if self._losses else "it ended"
+        why = f"it ended {len(losses)} times within {losses.budget.window:g} s" if losses else "it ended"
         said = tail(plan.stderr.path, 400) if plan.stderr is not None else ""
         self._tell(
             "gave-up",
             f"{plan.name} of {self.alias} is not restarted: {why}, last saying: {said or 'nothing'}."
-            " The guest's link is down. When the cause is gone, suspend and resume the guest: that tries again",
+            f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up",
         )
         await self._host.execute("set_link", {"name": self.alias, "up": False})
 

@@ -1,0 +1,207 @@
+"""A helper's supervision alone: the test is QEMU, the helper is the fake passt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from virlet.engine.budget import Budget
+from virlet.engine.fds import FdTable
+from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.status import HelperRecord
+from virlet.engine.tasks import Tasks
+from virlet.fake.programs import install
+from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready
+
+
+class Qemu:
+    """The listening end of a stream: tells the helper what QEMU tells, and remembers what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.stopping, self.plugged = "a guest", False, True
+        self.asked: list[tuple[str, Mapping[str, object]]] = []
+        self.told: list[tuple[str, str]] = []
+        self.helper: Helper | None = None
+        self._loop = asyncio.get_running_loop()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(0)
+        self._peer: socket.socket | None = None
+        self.look(True)
+
+    def look(self, on: bool) -> None:
+        """A guest that is paused looks neither at its listener nor at the end of its stream."""
+        for sock, react in ((self._listener, self._accept), (self._peer, self._read)):
+            if sock is not None:
+                self._loop.remove_reader(sock)
+                if on and (self._peer is None or sock is self._peer):
+                    self._loop.add_reader(sock, react)
+
+    def _accept(self) -> None:
+        self._peer, _ = self._listener.accept()
+        self.look(True)
+        if self.helper is not None:
+            self.helper.on_connected()
+
+    def _read(self) -> None:
+        assert self._peer is not None
+        if not self._peer.recv(1 << 16):
+            self._loop.remove_reader(self._peer)
+            self._peer.close()
+            self._peer = None
+            self.look(True)
+            if self.helper is not None:
+                self.helper.on_disconnected()
+
+    def close(self) -> None:
+        for sock in (self._listener, self._peer):
+            if sock is not None:
+                self._loop.remove_reader(sock)
+                sock.close()
+
+    # HelperHost
+
+    def link_wanted(self, alias: str) -> bool:
+        return self.plugged
+
+    async def execute(self, command: str, arguments: Mapping[str, object]) -> object:
+        self.asked.append((command, arguments))
+        return {}
+
+    def save(self) -> None:
+        pass
+
+    def tell(self, alias: str, kind: str, message: str) -> None:
+        self.told.append((kind, message))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.told]
+
+    @property
+    def links(self) -> list[object]:
+        return [arguments["up"] for command, arguments in self.asked if command == "set_link"]
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vh") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def qemu(short: Path) -> AsyncIterator[Qemu]:
+    one = Qemu(short / "net0")
+    tasks = Tasks()
+    program = install(short / "passt", "passt")
+    dialled = Dial(short / "net0")
+    plan = HelperPlan("passt", (str(program), "--quiet", "--fd", dialled), (dialled,), Ready.SPAWNED, OnLoss.RESTART)
+    one.helper = Helper(one, tasks, HelperRecord("net0", "hostnet0", plan), Budget(pause=0.01))
+    with FdTable() as fds:
+        fds.open(plan.fds)
+        one.helper.own(await run_helper(plan, fds))
+    yield one
+    one.stopping = True
+    await tasks.cancel()
+    await one.helper.end()
+    one.close()
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+def kill(helper: Helper) -> None:
+    assert helper.process is not None
+    os.kill(helper.process.pid, signal.SIGKILL)
+
+
+async def test_fifty_kills_in_a_row_are_fifty_restarts(qemu: Qemu) -> None:
+    assert qemu.helper is not None
+    for number in range(1, 51):
+        kill(qemu.helper)
+        await until(lambda: qemu.kinds.count("restarted") == number)  # noqa: B023
+    assert qemu.helper.record.restarts == 50
+    assert qemu.links == []
+
+
+async def test_a_program_that_fails_is_given_up_and_revived_by_its_user(qemu: Qemu, short: Path) -> None:
+    assert qemu.helper is not None
+    whole = (short / "passt").read_text()
+    (short / "passt").write_text("#!/bin/sh\nexit 3\n")
+    kill(qemu.helper)
+    await until(lambda: qemu.links)
+    assert (qemu.kinds[-1], qemu.helper.condition, qemu.links) == ("gave-up", "gave up", [False])
+    assert "virlet link 'a guest' net0 up" in qemu.told[-1][1]
+    assert qemu.kinds.count("restarted") <= 6
+    # It is tried again, fails again, and the link stays down.
+    qemu.helper.revive()
+    await until(lambda: qemu.kinds.count("gave-up") == 2)
+    (short / "passt").write_text(whole)
+    qemu.helper.revive()
+    await until(lambda: qemu.kinds[-1] == "restarted")
+    assert qemu.links[-1] is True
+    assert not qemu.helper.record.gave_up
+
+
+async def test_a_cable_that_its_user_has_pulled_stays_out(qemu: Qemu, short: Path) -> None:
+    assert qemu.helper is not None
+    whole = (short / "passt").read_text()
+    (short / "passt").unlink()
+    kill(qemu.helper)
+    await until(lambda: qemu.links)
+    (short / "passt").write_text(whole)
+    (short / "passt").chmod(0o755)
+    qemu.plugged = False
+    qemu.helper.revive()
+    await until(lambda: qemu.kinds[-1] == "restarted")
+    assert qemu.links == [False]
+
+
+async def test_a_daemon_out_of_descriptors_tries_until_it_has_some(qemu: Qemu) -> None:
+    assert qemu.helper is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+    taken = []
+    try:
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        kill(qemu.helper)
+        await until(lambda: qemu.kinds == ["lost", "lost"])
+        await asyncio.sleep(0.5)  # Longer than five attempts take, which would have been the end of it.
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: "restarted" in qemu.kinds)
+    assert "gave-up" not in qemu.kinds
+    assert qemu.kinds.count("lost") == 2
+
+
+async def test_while_qemu_looks_away_there_is_one_dial_and_then_the_network(qemu: Qemu) -> None:
+    assert qemu.helper is not None
+    kill(qemu.helper)
+    await until(lambda: qemu.kinds == ["lost", "restarted"])
+    qemu.look(False)
+    kill(qemu.helper)
+    await until(lambda: qemu.kinds.count("lost") == 2)
+    assert qemu.helper.condition == "waiting for the guest"
+    await asyncio.sleep(0.05)
+    assert qemu.kinds.count("restarted") == 1
+    qemu.look(True)
+    await until(lambda: qemu.kinds.count("restarted") == 2)
+    assert ("announce-self") in [command for command, _ in qemu.asked]
