@@ -13,6 +13,7 @@ from virlet.model.domain import parse_interface
 from virlet.model.interface import Interface
 from virlet.net.base import Env
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, Support
+from virlet.plan.follow import Uplinks
 
 OPTIONS = frozenset(
     {"foreground", "fd", "mtu", "address", "netmask", "gateway", "interface", "tcp-ports", "udp-ports", "dns-forward"}
@@ -33,7 +34,7 @@ HOST = HostFacts(
     gid=1000,
     memory_kib=1 << 20,
     cpus=1,
-    route_ipv4=True,
+    uplinks=Uplinks(frozenset({(4, "eth0")})),
     interfaces=frozenset({"lo", "eth0"}),
 )
 PASST = PasstFacts("/usr/bin/passt", OPTIONS, Support(True, "it ran"))

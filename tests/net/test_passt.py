@@ -14,6 +14,7 @@ from virlet.net.base import Env, NetBackend
 from virlet.net.passt import Passt
 from virlet.plan.base import Dial, Listener, LogFile, OnLoss, Ready, render
 from virlet.plan.facts import PasstFacts, Support
+from virlet.plan.follow import Uplinks
 
 EnvOf = Callable[..., Env]
 NicOf = Callable[..., Interface]
@@ -137,7 +138,7 @@ def test_the_nameserver_is_offered_where_passt_can_be_told_what_is_behind_it(nic
 def test_a_passt_that_cannot_be_used_says_why_and_what_to_do(
     passt: PasstFacts | None, reason: str, env_of: EnvOf
 ) -> None:
-    env = env_of(passt=passt, route_ipv4=False)
+    env = env_of(passt=passt, uplinks=Uplinks())
     support = Passt().judge(env.facts, env.qemu)
     assert not support
     assert reason in support.reason

@@ -15,6 +15,7 @@ from virlet.net.slirp import Slirp
 from virlet.plan.assign import assign_aliases, assign_defaults
 from virlet.plan.base import GuestDirs, LaunchPlan
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, Support
+from virlet.plan.follow import Uplinks
 from virlet.plan.launch import plan_launch
 from virlet.testing.scene import recorded_qemu
 
@@ -42,7 +43,7 @@ def facts_of(generation: str) -> Facts:
         gid=1000,
         memory_kib=4 << 20,
         cpus=2,
-        route_ipv4=True,
+        uplinks=Uplinks(frozenset({(4, "eth0")})),
         interfaces=frozenset({"lo", "eth0"}),
         nameservers=("192.0.2.53",),
     )

@@ -89,7 +89,7 @@ class HelperEvent:
     alias: str
     """The interface's alias."""
     kind: str
-    """``lost``, ``restarted``, ``gave-up``, ``port-failed``."""
+    """``lost``, ``restarted``, ``gave-up``, ``port-failed``; of the host's network ``waiting`` and ``followed``."""
     message: str
 
 

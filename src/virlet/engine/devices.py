@@ -122,7 +122,8 @@ async def _update_live(guest: Guest, wanted: Wanted) -> None:
     new = merge_update(old, wanted)
     helper = guest.running().helpers.get(old.alias or "")
     given_up = helper is not None and helper.record.gave_up
-    if new.link_up != old.link_up and not given_up:
+    held = helper is not None and helper.record.unplugged
+    if new.link_up != old.link_up and not given_up and not (held and new.link_up):
         await guest.execute("set_link", {"name": old.alias, "up": new.link_up})
     live = guest.live
     if live is not None and old in live.devices.interfaces:

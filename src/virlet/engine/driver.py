@@ -16,6 +16,7 @@ from virlet.engine.context import Context, Dirs
 from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
 from virlet.engine.facts import gather
 from virlet.engine.files import check_owner, make_private
+from virlet.engine.follow import Follower
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
 from virlet.engine.logs import cap_logs, sweep_logs
@@ -55,6 +56,7 @@ class QemuDriver:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._follower = Follower(context)
 
     # Node
 
@@ -338,8 +340,13 @@ class QemuDriver:
         path = inspect.log_path(self._find(uuid), which)
         return await asyncio.to_thread(inspect.read_log, path, offset, limit)
 
+    def follow_network(self) -> None:
+        """From now on changes of the host's network are seen, and what they ask for is done."""
+        self._follower.open()
+
     async def close(self) -> None:
         """Let go of every process, monitor and task; guests run on."""
+        self._follower.close()
         await self._context.tasks.cancel()
         for guest in self._context.guests:
             await guest.let_go()
@@ -372,6 +379,7 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
     load_definitions(context)
     await adopt_all(context)
     driver = QemuDriver(context)
+    driver.follow_network()
     context.tasks.start(_autostart(driver, context), "autostart")
     context.tasks.start(_keep_logs_small(context), "logs")
     return driver

@@ -89,7 +89,7 @@ async def _passt(host: HostFacts, remembered: Cache) -> PasstFacts | None:
     path = Path(found)
     # Whether it may run depends on the running system, and for an old one on the routes.
     try:
-        key = [*file_key(path), boot_id(), host.route_ipv4, host.route_ipv6]
+        key = [*file_key(path), boot_id(), sorted({family for family, _ in host.uplinks.routes})]
         return await remembered.get(PasstFacts, "passt", key, partial(probe_passt, path))
     except (VirletError, OSError) as error:
         log.warning("%s is left out: %s", path, error)

@@ -27,7 +27,9 @@ from virlet.enums import (
 from virlet.errors import OperationFailed, OperationInvalid, SystemFailure
 from virlet.model.domain import Domain
 from virlet.model.lifecycle import TABLE, Action, Step, advance
+from virlet.plan.follow import Uplinks
 from virlet.proc.process import Process
+from virlet.proc.routes import uplinks
 from virlet.qmp.monitor import Monitor, MonitorClosed
 
 if TYPE_CHECKING:
@@ -291,6 +293,10 @@ class Guest:
         """Something happened to a helper."""
         log.warning("%s: %s: %s", self.name, kind, message)
         self.context.events.emit(HelperEvent(self.ref, alias, kind, message))
+
+    def uplinks(self) -> Uplinks:
+        """The host's default routes and links, as they are now."""
+        return uplinks()
 
     def save(self, *, strict: bool = False) -> None:
         """Write the status file of a running guest; a full disk is reported, and only when *strict* an error."""

@@ -28,6 +28,7 @@ from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready, render
+from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, seen
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE: Mapping[str, object] = {"initial": 5, "max": 50, "rounds": 3, "step": 10}
 """Arguments of ``announce-self``, in milliseconds: with them traffic was back after 32 to 55 ms."""
+LOOK_BACK = 1 << 16
+"""Bytes of a helper's log in which its words about the addresses that it copied are looked for."""
 LEAVE = 1.0
 """Seconds that a helper has to end by itself when QEMU has closed the stream."""
 
@@ -71,6 +74,10 @@ class HelperHost(Protocol):
         """Emit a :class:`virlet.engine.api.HelperEvent`."""
         ...
 
+    def uplinks(self) -> Uplinks:
+        """The host's default routes and links, as they are now."""
+        ...
+
 
 class _NoWay(SystemFailure):
     """QEMU cannot be reached, and no later attempt will change that."""
@@ -95,8 +102,9 @@ async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
     return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr), plan.name)
 
 
-def _again(plan: HelperPlan) -> HelperPlan:
-    """*plan* for another process of it: what the last one said before its end stays in the log."""
+def _again(record: HelperRecord) -> HelperPlan:
+    """The plan for another process of it: what the last one said before its end stays in the log."""
+    plan = replace(record.plan, argv=(*record.plan.argv, *record.pins))
     return plan if plan.stderr is None else replace(plan, stderr=replace(plan.stderr, truncate=False))
 
 
@@ -106,7 +114,7 @@ class Helper:
     def __init__(self, host: HelperHost, tasks: Tasks, record: HelperRecord, budget: Budget | None = None) -> None:
         self.record = record
         self.process: Process | None = None
-        self.stream = Stream.UP
+        self.stream = Stream.DOWN if record.waits else Stream.UP
         self._host = host
         self._tasks = tasks
         self._losses = Losses(budget or Budget())
@@ -122,6 +130,13 @@ class Helper:
         """QEMU's sockets, by which they are found when their names have vanished."""
         self._over = False
         """Its interface is no more."""
+        self._follows = ""
+        """Why its process is being replaced by another one, while it is."""
+        self._leaving: Process | None = None
+        """The process that is ended for that: its end is no loss."""
+        if record.waits:
+            self.record = replace(record, unplugged=True)
+            self._anchor()
 
     @property
     def alias(self) -> str:
@@ -133,6 +148,8 @@ class Helper:
         """One word or sentence for people."""
         if self.record.gave_up and not self._reviving:
             return "gave up"
+        if self.record.waits:
+            return f"waits for {self.record.waits}"
         if self.process is None:
             return "restarting" if self._busy or self.stream is Stream.DOWN else "waiting for the guest"
         return "running"
@@ -156,10 +173,16 @@ class Helper:
         self.process = process
         self._begun = asyncio.get_running_loop().time()
         self.record = replace(self.record, identity=process.identity)
+        follow = self.record.plan.follow
+        if follow is not None and self.record.seen is None:
+            self.record = replace(self.record, seen=seen(follow, self._host.uplinks()))
+        self._anchor()
+        process.on_exit(lambda status: self._on_exit(process, status))
+
+    def _anchor(self) -> None:
         for source in self.record.plan.fds:
             if isinstance(source, Dial) and source not in self._anchors and (fd := anchor(source.path)) is not None:
                 self._anchors[source] = fd
-        process.on_exit(lambda status: self._on_exit(process, status))
 
     # The three things that can happen, each a plain function: what must wait is a task of the guest's.
 
@@ -174,6 +197,11 @@ class Helper:
             if status is not None and status.code == 0:
                 return  # It has seen QEMU end, which we are about to hear of.
             self.stream = Stream.DOWN  # Nobody else will say so: the socket has no end of file.
+        if self._leaving is process:
+            self._leaving = None
+            if self.stream is Stream.DOWN:
+                self._begin()
+            return
         now = asyncio.get_running_loop().time()
         self._losses.ended(now, now - self._begun, status, worked=self._worked)
         waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
@@ -213,6 +241,9 @@ class Helper:
         """Try again, in *least* seconds or whatever more the budget says; or give up."""
         if self._busy:
             return
+        if self._lacks_route():
+            self._tasks.start(self._wait(), f"wait of {self.record.plan.name} of {self.alias}")
+            return
         if self.record.plan.on_loss not in (OnLoss.RESTART, OnLoss.REUSE) or self._losses.exhausted:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
             return
@@ -232,27 +263,91 @@ class Helper:
 
     def tell_lost(self) -> None:
         """It had ended before this daemon began."""
+        if self.record.waits:
+            return
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended while no daemon watched")
 
     def revive(self) -> None:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""
         if self.process is not None or self._busy:
             return
+        if self._lacks_route():
+            if not self.record.waits:
+                self._tasks.start(self._wait(), f"wait of {self.record.plan.name} of {self.alias}")
+            return
+        self.record = replace(self.record, waits="")
         self._losses.clear()
         # Of the record only when it has come true: a daemon that dies meanwhile leaves a link that is down.
         self._reviving = self.record.gave_up
         self._busy = True
         self._tasks.start(self._restart(), f"restart of {self.record.plan.name} of {self.alias}")
 
+    # Following the host's network (virlet.plan.follow)
+
+    def _lacks_route(self) -> bool:
+        follow = self.record.plan.follow
+        return follow is not None and follow.needs_route and missing_route(follow, self._host.uplinks())
+
+    async def _wait(self) -> None:
+        """It would not start now: take the cable out until there is a route."""
+        self._follows = ""
+        self.record = replace(self.record, waits=ROUTE, unplugged=True)
+        self._host.save()
+        self.tell_waits()
+        await self._host.execute("set_link", {"name": self.alias, "up": False})
+
+    def tell_waits(self) -> None:
+        """Say so, if it waits for something."""
+        if self.record.waits:
+            name = self.record.plan.name
+            self._tell("waiting", f"{name} of {self.alias} waits for {self.record.waits}; until then its link is down")
+
+    def follow(self, uplinks: Uplinks) -> None:
+        """The host's network has changed to *uplinks*: start what waited, replace what cannot serve it."""
+        follow = self.record.plan.follow
+        if follow is None or self._host.stopping or self._over or self._busy or self._follows or self.record.gave_up:
+            return
+        if self.record.waits:
+            if not missing_route(follow, uplinks):
+                self._follows = "the host has a default route now"
+                self.revive()
+        elif self.process is not None and self.record.seen is not None:
+            self._follows = outdated(follow, self.record.seen, uplinks)
+            if self._follows:
+                self._leaving = self.process
+                self._tasks.start(
+                    self._replace(self.process), f"replacement of {self.record.plan.name} of {self.alias}"
+                )
+            elif self.record.unplugged:  # The daemon that took it out has died.
+                self._tasks.start(self._link_up_again(), f"link of {self.alias}")
+
+    async def _replace(self, process: Process) -> None:
+        """End the process; what follows is a restart that counts as none.  The guest's cable is out meanwhile, so that
+        it asks for what it was not offered before."""
+        self.record = replace(self.record, unplugged=True)
+        self._host.save()
+        await self._host.execute("set_link", {"name": self.alias, "up": False})
+        await process.terminate(LEAVE)
+
+    def _pin(self) -> None:
+        """Keep the addresses that the guest was given: the next process would copy others from a changed host."""
+        plan, said = self.record.plan, self.record.seen
+        if plan.follow is None or plan.stderr is None or said is None:
+            return
+        words = [word for word in (*plan.argv, *self.record.pins) if isinstance(word, str)]
+        found = copied(tail(plan.stderr.path, LOOK_BACK), words, said.families)
+        self.record = replace(self.record, pins=(*self.record.pins, *found), seen=None)
+
     async def _restart(self) -> None:
         before = listeners()
+        self._pin()
         try:
             with FdTable() as fds:
                 if not self._connect(fds):
                     log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
                     return
                 point("helper.dialled")
-                self.own(await run_helper(_again(self.record.plan), fds))
+                self.own(await run_helper(_again(self.record), fds))
                 self._worked = False
                 point("helper.running")
         except SystemFailure as error:
@@ -271,13 +366,13 @@ class Helper:
         await self._confirm(before)
 
     async def _link_up_again(self) -> None:
-        """Undo what :meth:`_give_up` did, unless the user has pulled the cable meanwhile."""
-        if not self._reviving:
+        """Put the cable in again that we took out, unless the user has pulled it meanwhile."""
+        if not self._reviving and not self.record.unplugged:
             return
         if self._host.link_wanted(self.alias):
             await self._host.execute("set_link", {"name": self.alias, "up": True})
         self._reviving = False
-        self.record = replace(self.record, gave_up=False)
+        self.record = replace(self.record, gave_up=False, unplugged=False)
         self._host.save()
 
     def _connect(self, fds: FdTable) -> bool:
@@ -340,14 +435,21 @@ class Helper:
         except VirletError as error:
             if process.running:
                 await self._link_up_again()
+                self._follows = ""
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
         self._worked = True
         await self._link_up_again()
+        why, self._follows = self._follows, ""
+        if why:
+            self._tell("followed", f"{plan.name} of {self.alias} was started anew: {why} (pid {process.pid})")
+            self.follow(self._host.uplinks())  # It may have changed again meanwhile.
+            return
         self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
 
     async def _give_up(self) -> None:
         plan, losses = self.record.plan, self._losses
+        self._follows = ""
         self.record, self._reviving = replace(self.record, gave_up=True), False
         self._host.save()
         why = f"it ended {len(losses)} times within {losses.budget.window:g} s" if losses else "it ended"

@@ -74,6 +74,8 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
         await guest.execute(command.name, command.arguments)
     guest.emit_other(EventId.DEVICE_ADDED, devAlias=hot.net.alias)
     point("attach.told")
+    if (helper := attachment.run.helpers.get(hot.net.alias)) is not None:
+        helper.tell_waits()
     log.info("%s: attached %s (%s)", guest.name, hot.net.alias, hot.net.backend)
 
 
@@ -215,6 +217,11 @@ class _Attachment:
             await self.guest.execute("query-status")
 
     async def _helper(self, plan: HelperPlan, fds: FdTable, undo: AsyncExitStack) -> None:
+        if plan.waits_for:
+            record = HelperRecord(self._alias, self.hot.netdev, plan, waits=plan.waits_for)
+            helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
+            undo.push_async_callback(self._retire, helper)
+            return
         for source in plan.fds:
             if isinstance(source, Dial):
                 await self._dial(fds, source)

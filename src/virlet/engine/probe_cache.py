@@ -25,7 +25,7 @@ __all__ = ["Cache", "file_key", "from_plain", "to_plain"]
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when a probe learns to ask something new."""
 
 T = TypeVar("T")

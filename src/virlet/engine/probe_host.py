@@ -12,11 +12,11 @@ from pathlib import Path
 from virlet.plan.facts import HostFacts, Support, Topology
 from virlet.proc.confine import landlock_version
 from virlet.proc.identity import boot_id
+from virlet.proc.routes import uplinks
 
 __all__ = ["BRIDGE_HELPER", "CONFINE", "probe_host"]
 
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
-_RTF_UP, _RTF_REJECT = 0x1, 0x200
 BRIDGE_HELPER = "VIRLET_BRIDGE_HELPER"
 """Environment variable: path of qemu-bridge-helper where it is elsewhere."""
 CONFINE = "VIRLET_CONFINE"
@@ -45,9 +45,8 @@ def probe_host(kvm: Support) -> HostFacts:
         cpu_vendor=cpu.get("vendor_id", ""),
         cpu_mhz=_whole(cpu.get("cpu MHz", "")),
         kvm=kvm,
-        route_ipv4=any(_default_routes_ipv4()),
-        route_ipv6=any(_default_routes_ipv6()),
-        interfaces=frozenset(name for _, name in socket.if_nameindex()),
+        uplinks=(now := uplinks()),
+        interfaces=frozenset(now.indexes),
         unprivileged_port_start=_whole(_read("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 1024),
         may_ping=_may_ping(),
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
@@ -102,26 +101,6 @@ def _topology() -> Topology:
     threads = max(places.count(place) for place in places)
     nodes = max(1, len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))))
     return Topology(nodes, max(1, len(packages) // nodes), cores, threads)
-
-
-def _default_routes_ipv4() -> Iterator[str]:
-    """Links of the default routes (``/proc/net/route``: link, destination, gateway, flags, …, mask)."""
-    for line in _read("/proc/self/net/route").splitlines()[1:]:
-        fields = line.split()
-        if fields[1] == "00000000" and fields[7] == "00000000" and _usable(fields[3]):
-            yield fields[0]
-
-
-def _default_routes_ipv6() -> Iterator[str]:
-    """The same of ``/proc/net/ipv6_route``: destination, prefix length, …, flags, link."""
-    for line in _read("/proc/self/net/ipv6_route").splitlines():
-        fields = line.split()
-        if fields[1] == "00" and _usable(fields[8]) and fields[9] != "lo":
-            yield fields[9]
-
-
-def _usable(flags: str) -> bool:
-    return int(flags, 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
 
 
 def _nameservers() -> Iterator[str]:

@@ -18,6 +18,10 @@ _OPTION = re.compile(r"^\s+(?:-\w,\s+)?--([a-z0-9][a-z0-9-]*)(.*)$", re.MULTILIN
 _NOISE = re.compile(r"^Failed to send \d+ bytes to syslog\n?", re.MULTILINE)
 """What passt of 2023 says at every line where there is no syslog."""
 
+_NO_UPLINK = "External interface not usable"
+"""The last words of a passt of 2023 on a host without a default route."""
+_UNTRIED = Support(True, "it can be tried when the host has a default route")
+
 _TRIAL = ("--foreground", "--quiet", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2")
 
 
@@ -34,11 +38,12 @@ async def probe_passt(path: Path) -> PasstFacts:
     )
     # Both outputs: passt of 2023 prints its help as errors, and exits 1.
     options, address = parse_options(text.text)
+    no_uplink = not trial.ok and _NO_UPLINK in trial.text
     return PasstFacts(
         path=str(path),
         options=options,
-        may_run=_judge(trial),
-        needs_route=trial.ok and no_route is not None and not no_route.ok,
+        may_run=_UNTRIED if no_uplink else _judge(trial),
+        needs_route=no_uplink or (trial.ok and no_route is not None and not no_route.ok),
         prefix_in_address="/" in address,
         version=version.text.partition("\n")[0].strip(),
     )

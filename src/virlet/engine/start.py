@@ -128,7 +128,8 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
             run.owner = owner
             guest.own(run, launch.domain, number)
             for alias, helper in run.helpers.items():
-                helper.own(launch.processes[alias])
+                if alias in launch.processes:
+                    helper.own(launch.processes[alias])
             step = guest.enter(Action.START_PAUSED if paused else Action.START)
             point("start.owned")
             guest.save(strict=True)
@@ -142,6 +143,8 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
     point("start.told")
     watch(guest, run, launch.inbox)
     point("start.watched")
+    for helper in run.helpers.values():
+        helper.tell_waits()
 
 
 def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
@@ -221,7 +224,8 @@ class _Launch:
         return tuple(tap for net in self.plan.nets for tap in net.put_back)
 
     def _helped(self) -> Iterator[NetPlan]:
-        return (net for net in self.plan.nets if net.helper is not None)
+        """Those whose helper is started now."""
+        return (net for net in self.plan.nets if net.helper is not None and not net.helper.waits_for)
 
     def _prepare(self, undo: AsyncExitStack) -> Record:
         guest, plan = self.guest, self.plan
@@ -260,8 +264,10 @@ class _Launch:
                 str(net.netdev["id"]),
                 _helper_of(net),
                 self.processes[net.alias].identity if net.alias in self.processes else None,
+                waits=_helper_of(net).waits_for,
             )
-            for net in self._helped()
+            for net in self.plan.nets
+            if net.helper is not None
         )
 
     async def _qemu(self, fds: FdTable, undo: AsyncExitStack) -> Process:

@@ -30,6 +30,7 @@ from virlet.plan.base import (
     OpenVhost,
     PairEnd,
 )
+from virlet.plan.follow import Seen
 from virlet.proc.identity import ProcessIdentity
 
 __all__ = [
@@ -74,6 +75,14 @@ class HelperRecord:
     """None before it was started, or while it is down."""
     restarts: int = 0
     gave_up: bool = False
+    seen: Seen | None = None
+    """What it found of the host's network when it started."""
+    pins: tuple[str, ...] = ()
+    """Words that give its successors the addresses that it once copied from the host."""
+    waits: str = ""
+    """What it waits for before it can start, its link down; empty for nothing."""
+    unplugged: bool = False
+    """The guest's link is down because the helper waits or is being replaced."""
     inodes: tuple[int, ...] = ()
     """Of the sockets behind ``plan.fds``, in that order, where they are used again (:data:`OnLoss.REUSE`)."""
 

@@ -87,24 +87,33 @@ def _rank(backend: NetBackend) -> tuple[int, str]:
 def choose(nic: Interface, env: Env, among: Registry) -> Choice:
     """The first backend that handles *nic*, can run here and has no problem with what it asks for.
 
+    One that could as soon as something comes (:attr:`Support.waits_for`) is taken when there is no other.
+
     When none is left, the problems are those of the first that could at least run, or the reason of the first.
     """
     why: list[str] = []
     cannot: list[Problem] = []
     refused: list[Problem] = []
+    later: list[tuple[NetBackend, str]] = []
     for backend in among.backends:
         if not backend.handles(nic) or nic.forced_backend not in (None, backend.name):
             continue
         support = backend.judge(env.facts, env.qemu)
-        if not support:
+        if not support and not support.waits_for:
             why.append(f"{backend.name} is not possible: {support.reason}")
             cannot.append(Problem(env.path, support.reason, hint=support.hint))
             continue
         problems = list(backend.check(nic, env))
-        if not problems:
+        if not problems and support:
             return Choice(backend, (*why, _reason(nic, backend, support)))
+        if not problems:
+            later.append((backend, support.waits_for))
+            why.append(f"{backend.name} is not possible yet: {support.reason}")
+            continue
         why.append(f"{backend.name} cannot do what the interface asks for: {problems[0].message}")
         refused = refused or problems
+    for backend, missing in later:
+        return Choice(backend, (*why, f"{backend.name}: nobody else can carry it, so it waits for {missing}"))
     return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env, among)]))
 
 

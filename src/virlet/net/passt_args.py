@@ -12,11 +12,13 @@ from virlet.errors import Problem
 from virlet.model.interface import Interface
 from virlet.net.base import Env
 from virlet.net.forwards import flatten, forwards_everything
+from virlet.net.passt_follow import passt_follow
 from virlet.net.passt_options import passt_options
 from virlet.net.passt_params import check_params
 from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import FdSource, HelperPlan, LogFile, OnLoss, Ready, Word
 from virlet.plan.facts import Facts, PasstFacts, Support
+from virlet.plan.follow import ROUTE, missing_route
 
 __all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_log"]
 
@@ -36,6 +38,13 @@ def judge_passt(facts: Facts) -> Support:
     missing = [option for option in _NEEDED if not passt.knows(option)]
     if missing:
         return Support(False, f"this passt has no --{missing[0]}", "use passt of 2023 or newer")
+    if passt.needs_route and not facts.host.uplinks.routes:
+        return Support(
+            False,
+            "this passt refuses to start on a host without a default route",
+            "add a default route, or use a newer passt; an interface that asks for passt by name waits for the route",
+            waits_for=ROUTE,
+        )
     return Support(True, f"{passt.path} was tried and runs")
 
 
@@ -45,15 +54,21 @@ def passt_helper(
     """A passt in the foreground for *nic*, connected as the words *how* say, which name *fds*."""
     rules = rules_of(nic, env.path)
     forwards = tuple(forward for rule in rules if not forwards_everything(rule) for forward in flatten(rule))
+    passt = env.facts.passt
+    assert passt is not None  # judged before
+    argv = tuple(passt_argv(nic, env, *how))
+    follow = passt_follow(nic, passt, argv)
     return HelperPlan(
         name="passt",
-        argv=tuple(passt_argv(nic, env, *how)),
+        argv=argv,
         fds=fds,
         ready=Ready.PORTS_LISTEN if forwards else Ready.SPAWNED,
         on_loss=on_loss,
         forwards=forwards,
         forwards_all=tuple(rule.proto for rule in rules if forwards_everything(rule)),
         stderr=passt_log(nic, env),
+        follow=follow,
+        waits_for=ROUTE if missing_route(follow, env.facts.host.uplinks) else "",
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from virlet.errors import Problem
+from virlet.plan.follow import Follow
 from virlet.plan.rights import Confinement
 
 __all__ = [
@@ -237,6 +238,10 @@ class HelperPlan:
     stderr: LogFile | None = None
     leaves: tuple[Path, ...] = ()
     """Files that it leaves behind and the engine removes."""
+    follow: Follow | None = None
+    """What it settles of the host's network when it starts; None for one that settles nothing."""
+    waits_for: str = ""
+    """What it cannot start without and is not there yet: the guest begins with that link down; empty for nothing."""
 
 
 class Access(StrEnum):
@@ -364,6 +369,11 @@ class NetPlan:
     """Who has to listen when QEMU starts; a QEMU of before 8 says nothing when nobody does, and never tries again."""
     waits_for: str = ""
     """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
+
+    @property
+    def starts_up(self) -> bool:
+        """The guest finds its cable plugged in: the XML says so, and there is somebody at the other end."""
+        return self.link_up and not (self.helper is not None and self.helper.waits_for)
 
 
 @dataclass(frozen=True, slots=True)

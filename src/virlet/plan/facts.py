@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from virlet.plan.follow import Uplinks
+
 __all__ = [
     "CpuModel",
     "Facts",
@@ -32,6 +34,8 @@ class Support:
     """What was found: for a "no" the cause, for a "yes" possibly how it was tried."""
     hint: str | None = None
     """What the user can do about a "no"."""
+    waits_for: str = ""
+    """For a "no" that ends by itself: what has to come, as ``a default route``; whoever asks for it by name waits."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -211,9 +215,8 @@ class HostFacts:
     """0 where unknown."""
     kvm: Support = Support(False, "not tried")
     """KVM was tried by running guest code."""
-    route_ipv4: bool = False
-    """There is an IPv4 default route."""
-    route_ipv6: bool = False
+    uplinks: Uplinks = field(default_factory=Uplinks)
+    """The default routes."""
     interfaces: frozenset[str] = frozenset()
     """Names of the network links."""
     unprivileged_port_start: int = 1024

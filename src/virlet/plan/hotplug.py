@@ -84,7 +84,7 @@ def heat(net: NetPlan) -> HotNet:
         chardev_add=_chardev(net),
         netdev_add=QmpCommand("netdev_add", netdev),
         device_add=QmpCommand("device_add", device),
-        after=() if net.link_up else (QmpCommand("set_link", {"name": net.alias, "up": False}),),
+        after=() if net.starts_up else (QmpCommand("set_link", {"name": net.alias, "up": False}),),
         listens=listens,
     )
 

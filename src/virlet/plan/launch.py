@@ -179,4 +179,4 @@ def _taints(domain: Domain) -> tuple[str, ...]:
 
 def _links(nets: Iterable[NetPlan]) -> tuple[QmpCommand, ...]:
     """Cables that are out when the guest starts."""
-    return tuple(QmpCommand("set_link", {"name": net.alias, "up": False}) for net in nets if not net.link_up)
+    return tuple(QmpCommand("set_link", {"name": net.alias, "up": False}) for net in nets if not net.starts_up)

@@ -19,6 +19,7 @@ from virlet.plan.facts import (
     SlirpHelperFacts,
     Support,
 )
+from virlet.plan.follow import Uplinks
 
 __all__ = ["example_env", "example_facts", "recorded_qemu"]
 
@@ -81,8 +82,7 @@ def _host(interfaces: frozenset[str]) -> HostFacts:
         gid=_UID,
         memory_kib=4 << 20,
         cpus=2,
-        route_ipv4=True,
-        route_ipv6=True,
+        uplinks=Uplinks(frozenset((family, link) for family in (4, 6) for link in interfaces - {"lo"})),
         interfaces=interfaces,
         bridge_helper=_BRIDGE_HELPER,
         bridge_helper_may=Support(True, "it is set-user-ID"),
@@ -110,8 +110,7 @@ def without_anything(facts: Facts) -> Facts:
     host = replace(
         facts.host,
         interfaces=frozenset({"lo"}),
-        route_ipv4=False,
-        route_ipv6=False,
+        uplinks=Uplinks(),
         bridge_helper="",
         bridge_helper_may=Support(False, "there is none", "install one"),
         nameservers=(),

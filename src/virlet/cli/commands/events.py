@@ -26,7 +26,8 @@ def events(app: App, name: str | None, count: int | None, timeout: float | None)
     """Print events as they happen.
 
     A line each, until Ctrl-C: time, domain, event, what it says. Without NAME of all domains. From virletd also what
-    happens to helpers: "helper" with the interface, "lost", "restarted", "gave-up" or "port-failed", and a message.
+    happens to helpers: "helper" with the interface, "lost", "restarted", "gave-up", "port-failed", "waiting" or
+    "followed", and a message.
     """
     with app.connection() as server:
         domain = app.find(server, name) if name else None

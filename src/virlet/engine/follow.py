@@ -1,0 +1,88 @@
+"""The host's network comes, goes and moves; guests follow.
+
+The kernel tells (:mod:`virlet.proc.routes`).  A change comes in a burst (link, addresses, routes of two families), so
+we look when it has been quiet for a moment, or at last when it never is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from virlet.engine.context import Context
+from virlet.errors import SystemFailure
+from virlet.plan.follow import Uplinks
+from virlet.proc.routes import RouteWatch, uplinks
+
+__all__ = ["Follower"]
+
+log = logging.getLogger(__name__)
+
+QUIET = 0.2
+"""Seconds without news after which a change counts as complete: an IPv6 route follows the IPv4 one that soon."""
+LATEST = 1.0
+"""Seconds after the first news at which we look although they go on."""
+
+
+class Follower:
+    """The one watch of a driver."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._watch: RouteWatch | None = None
+        self._known: Uplinks | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+
+    def open(self) -> None:
+        """Begin; what has changed while no daemon watched is seen now.
+
+        A host without netlink is reported and not watched.
+        """
+        try:
+            self._watch = RouteWatch()
+        except SystemFailure as error:
+            log.warning("guests do not follow changes of the host's network: %s", error)
+            return
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._readable, self._watch)
+        self._look()
+
+    def _readable(self, watch: RouteWatch) -> None:
+        try:
+            if watch.read():
+                self._soon()
+        except SystemFailure as error:
+            log.error("guests no longer follow changes of the host's network: %s", error)
+            self.close()
+
+    def _soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._timer is None:
+            self._deadline = now + LATEST
+        else:
+            self._timer.cancel()
+        self._timer = loop.call_at(min(now + QUIET, self._deadline), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = uplinks()
+        if now == self._known:
+            return
+        if self._known is not None and now.routes != self._known.routes:
+            there = ", ".join(f"IPv{family} by {link}" for family, link in sorted(now.routes))
+            log.info("the host's default routes: %s", there or "none")
+        self._known = now
+        for guest in self._context.guests:
+            for helper in tuple(guest.run.helpers.values()) if guest.run is not None else ():
+                helper.follow(now)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
