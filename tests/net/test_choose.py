@@ -21,7 +21,7 @@ FORBIDDEN = PasstFacts("/usr/bin/passt", frozenset({"fd", "foreground"}), Suppor
 
 def test_our_own_backends_are_found_by_entry_point_the_best_first() -> None:
     found = registry()
-    assert [backend.name for backend in found.backends][:3] == ["passt", "slirp-helper", "slirp"]
+    assert [backend.name for backend in found.backends][:4] == ["passt-vhost-user", "passt", "slirp-helper", "slirp"]
     assert registry() is found
     assert isinstance(found.get("slirp"), Slirp)
     assert found.get("nope") is None

@@ -20,6 +20,7 @@ from virlet.net.ethernet import Ethernet
 from virlet.net.internal import Internal
 from virlet.net.null import Null
 from virlet.net.passt import Passt
+from virlet.net.passt_vhostuser import PasstVhostUser
 from virlet.net.slirp import Slirp
 from virlet.net.slirp_helper import SlirpHelper
 from virlet.net.sockets import Sockets
@@ -64,6 +65,22 @@ class TestPasst(OnRecordedQemu):
         "<interface type='user'><source dev='nope'/><backend type='passt'/></interface>",
         "<interface type='user'><portForward proto='tcp'><range start='22'/></portForward></interface>",
     )
+
+
+class TestPasstVhostUser(NetBackendKit):
+    backend = PasstVhostUser
+    carries = (
+        f"<interface type='vhostuser'><backend type='passt'/><source dev='eth0'/>{FORWARDS}</interface>",
+        "<interface type='user'><model type='virtio'/><link state='down'/></interface>",
+    )
+    refuses = (
+        "<interface type='user'><model type='e1000'/></interface>",
+        "<interface type='vhostuser'><model type='virtio'/><backend type='passt'/><driver queues='2'/></interface>",
+        *(text.replace("type='user'", "type='vhostuser'", 1) for text in TestPasst.refuses[:2]),
+    )
+
+    def facts(self) -> Facts:
+        return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
 
 
 class TestSlirp(OnRecordedQemu):

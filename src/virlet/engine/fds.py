@@ -16,6 +16,7 @@ from pathlib import Path
 from virlet.errors import ConfigUnsupported, SystemFailure
 from virlet.net.admin import make_tap
 from virlet.plan.base import (
+    Accept,
     BridgeTap,
     Dial,
     FdSource,
@@ -150,6 +151,8 @@ class FdTable:
                 self._fds[source] = self._keep(_macvtap(source))
             case OpenVhost(path=path):
                 self._fds[source] = self._keep(_vhost(path))
+            case Accept():
+                raise AssertionError("QEMU has to make that connection: see virlet.engine.door")
             case BridgeTap():
                 raise AssertionError("a bridge's tap is sent by a program: see virlet.engine.taps.open_all")
 

@@ -272,6 +272,11 @@ class Guest:
         """QEMU is ending or has ended."""
         return self.run is None or self.run.stopping
 
+    @property
+    def paused(self) -> bool:
+        """Its CPUs stand still."""
+        return self.state is DomainState.PAUSED
+
     def link_wanted(self, alias: str) -> bool:
         """Whether the user has not pulled that interface's cable."""
         return self.live is None or all(nic.link_up for nic in self.live.devices.interfaces if nic.alias == alias)

@@ -5,6 +5,10 @@ to a new process of the same plan, and have QEMU say the guest's address aloud, 
 from a quiet guest.  Two witnesses tell of a loss, the process's pidfd and QEMU's NETDEV_STREAM_DISCONNECTED, and both
 are waited for: while a frame waits for a NIC that cannot receive, QEMU does not read the end of the stream, its
 backlog holds one connection, and a second dial would be lost in it (QEMU 7.2 to 11.1).
+
+Over vhost-user it is QEMU that dials (:data:`OnLoss.ACCEPT`).  passt does not learn the guest's address from QEMU then;
+the guest itself speaks when it sees its link come back, so a paused one, which would not see that it was gone, is given
+its passt when it runs again.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ from shlex import quote
 from typing import Protocol
 
 from virlet.engine.budget import Budget, Losses
+from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, anchor, dial
 from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
-from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready, render
+from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, Ready, render
 from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, seen
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
@@ -47,6 +52,9 @@ LEAVE = 1.0
 """Seconds that a helper has to end by itself when QEMU has closed the stream."""
 
 
+_RESTARTED = (OnLoss.RESTART, OnLoss.REUSE, OnLoss.ACCEPT)
+
+
 class HelperHost(Protocol):
     """What a helper needs of its guest."""
 
@@ -62,6 +70,11 @@ class HelperHost(Protocol):
     @property
     def stopping(self) -> bool:
         """QEMU is ending or has ended: nothing is restarted."""
+        ...
+
+    @property
+    def paused(self) -> bool:
+        """The guest's CPUs stand still."""
         ...
 
     async def execute(self, command: str, arguments: Mapping[str, object]) -> object: ...
@@ -128,6 +141,10 @@ class Helper:
         self._kept: FdTable | None = None
         self._anchors: dict[Dial, int] = {}
         """QEMU's sockets, by which they are found when their names have vanished."""
+        self._door: Door | None = None
+        """Where QEMU is awaited, while it is."""
+        self._asleep = False
+        """It is started when the guest runs again."""
         self._over = False
         """Its interface is no more."""
         self._follows = ""
@@ -150,6 +167,8 @@ class Helper:
             return "gave up"
         if self.record.waits:
             return f"waits for {self.record.waits}"
+        if self._asleep:
+            return "waiting for the guest"
         if self.process is None:
             return "restarting" if self._busy or self.stream is Stream.DOWN else "waiting for the guest"
         return "running"
@@ -193,10 +212,10 @@ class Helper:
         self.record = replace(self.record, identity=None)
         if self._host.stopping or self._over:
             return
-        if self.record.plan.on_loss is OnLoss.REUSE:
-            if status is not None and status.code == 0:
-                return  # It has seen QEMU end, which we are about to hear of.
-            self.stream = Stream.DOWN  # Nobody else will say so: the socket has no end of file.
+        if self.record.plan.on_loss is OnLoss.REUSE and status is not None and status.code == 0:
+            return  # It has seen QEMU end, which we are about to hear of.
+        if self.record.plan.on_loss in (OnLoss.REUSE, OnLoss.ACCEPT):
+            self.stream = Stream.DOWN  # Nobody else will say so: the pair has no end of file, and QEMU dials by itself.
         if self._leaving is process:
             self._leaving = None
             if self.stream is Stream.DOWN:
@@ -222,11 +241,23 @@ class Helper:
             self._tasks.start(self._reap(self.process), f"end of {self.record.plan.name} of {self.alias}")
 
     def on_connected(self) -> None:
-        """QEMU has accepted a connection."""
+        """QEMU has accepted a connection, or its own was answered."""
         self.stream = Stream.UP
+        if self.record.plan.on_loss is OnLoss.ACCEPT and not self._host.link_wanted(self.alias):
+            # QEMU has taken the link of a back end that is there again up.
+            self._tasks.start(self._link_down(), f"link of {self.alias}")
         if self._announce and not self._host.stopping:
             self._announce = False
             self._tasks.start(self._say_address(), f"announcement of {self.alias}")
+
+    def on_resumed(self) -> None:
+        """The guest runs again."""
+        if self._asleep:
+            self._asleep = False
+            self._begin()
+
+    async def _link_down(self) -> None:
+        await self._host.execute("set_link", {"name": self.alias, "up": False})
 
     async def _say_address(self) -> None:
         await self._host.execute("announce-self", ANNOUNCE)
@@ -244,7 +275,7 @@ class Helper:
         if self._lacks_route():
             self._tasks.start(self._wait(), f"wait of {self.record.plan.name} of {self.alias}")
             return
-        if self.record.plan.on_loss not in (OnLoss.RESTART, OnLoss.REUSE) or self._losses.exhausted:
+        if self.record.plan.on_loss not in _RESTARTED or self._losses.exhausted:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
@@ -339,12 +370,14 @@ class Helper:
         self.record = replace(self.record, pins=(*self.record.pins, *found), seen=None)
 
     async def _restart(self) -> None:
+        if self.record.plan.on_loss is OnLoss.ACCEPT and self._host.paused:
+            self._asleep, self._busy = True, False
+            return
         before = listeners()
         self._pin()
         try:
             with FdTable() as fds:
-                if not self._connect(fds):
-                    log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
+                if not await self._connect(fds):
                     return
                 point("helper.dialled")
                 self.own(await run_helper(_again(self.record), fds))
@@ -375,7 +408,7 @@ class Helper:
         self.record = replace(self.record, gave_up=False, unplugged=False)
         self._host.save()
 
-    def _connect(self, fds: FdTable) -> bool:
+    async def _connect(self, fds: FdTable) -> bool:
         """Open in *fds* what the next process needs; False when QEMU's backlog still holds our last dial.
 
         Raises :class:`SystemFailure`.
@@ -383,6 +416,8 @@ class Helper:
         plan = self.record.plan
         if plan.on_loss is OnLoss.RESTART:
             return self._dial(plan, fds)
+        if plan.on_loss is OnLoss.ACCEPT:
+            return await self._let_in(plan, fds)
         if self._kept is None:
             raise _NoWay(
                 f"{self.alias}'s socket to QEMU went with the daemon that had it",
@@ -405,9 +440,20 @@ class Helper:
                 raise _NoWay(error.detail, hint=error.hint, errno=error.errno) from error
             if error.errno != errno.EAGAIN:
                 raise
+            log.info("%s: QEMU's backlog is full; its next event is awaited", self.alias)
             self.stream = Stream.DIALLED
             return False
         self._announce, self.stream = True, Stream.DIALLED
+        return True
+
+    async def _let_in(self, plan: HelperPlan, fds: FdTable) -> bool:
+        """Wait for QEMU, which dials every few milliseconds; False when its interface went away meanwhile."""
+        for source in (each for each in plan.fds if isinstance(each, Accept)):
+            with Door(source.path) as self._door:
+                peer = await self._door.accept()
+            if peer is None:
+                return False
+            fds.put(source, peer.detach())
         return True
 
     def _failed(self, error: SystemFailure) -> None:
@@ -467,6 +513,8 @@ class Helper:
     async def end(self) -> None:
         """QEMU, or its interface, is gone: so is the helper, by itself or by SIGTERM; what it leaves is removed."""
         self._over = True
+        if self._door is not None:
+            self._door.close()
         process, self.process = self.process, None
         try:
             if process is not None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Peer, Run
@@ -30,7 +31,7 @@ from virlet.errors import InternalError, OperationFailed, OperationInvalid, Oper
 from virlet.fault import point
 from virlet.model.domain import format_device
 from virlet.model.interface import Interface
-from virlet.plan.base import Dial, HelperPlan, Ready
+from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand, Ready
 from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
 from virlet.proc.ports import wait_listening
@@ -60,7 +61,7 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
     """
     before = listeners()
     refuse_net(hot.net, before)
-    if hot.net.chardev is not None:
+    if hot.net.chardev is not None and hot.net.helper is None:
         # Somebody has to listen there: QEMU would stand still, guest and all, until somebody does.
         dial(hot.net.chardev.path).close()
     attachment = _Attachment(guest, guest.running(), nic, hot, before)
@@ -90,6 +91,8 @@ class _Attachment:
     before: Listeners
     peer: Peer = field(default_factory=Peer)
     dialled: bool = False
+    chardev: bool = False
+    """What the backend speaks through is there."""
 
     async def bring_up(self, undo: AsyncExitStack) -> None:
         """Everything up to the card in the guest and its XML."""
@@ -101,9 +104,13 @@ class _Attachment:
             make_private(self.hot.listens.parent)
             undo.callback(_unlink, (self.hot.listens,))
         with FdTable() as fds:
-            await self._netdev(fds, undo)
-            if helper is not None:
-                await self._helper(helper, fds, undo)
+            if helper is not None and helper.on_loss is OnLoss.ACCEPT:
+                await self._chardev_and_helper(helper, fds, undo)
+                await self._netdev(fds, undo)
+            else:
+                await self._netdev(fds, undo)
+                if helper is not None:
+                    await self._helper(helper, fds, undo)
         point("attach.backed")
         await self.guest.execute("device_add", self.hot.device_add.arguments)
         point("attach.plugged")
@@ -151,9 +158,8 @@ class _Attachment:
                 await run.monitor.send_fd(send.name, fds[send.source])
                 sent.append(send.name)
                 point("attach.sent")
-            if hot.chardev_add is not None:
-                await self.guest.execute("chardev-add", hot.chardev_add.arguments)
-                undo.push_async_callback(drop_chardev, self.guest, self._alias)
+            if hot.chardev_add is not None and not self.chardev:
+                await self._chardev(hot.chardev_add, undo)
             await self.guest.execute("netdev_add", hot.netdev_add.arguments)
             point("attach.netdev")
         except QmpError as error:
@@ -162,6 +168,27 @@ class _Attachment:
                 raise InternalError(error.detail, hint=_CONFINED) from error
             raise
         undo.push_async_callback(self._drop_netdev)
+
+    async def _chardev(self, command: QmpCommand, undo: AsyncExitStack) -> None:
+        await self.guest.execute("chardev-add", command.arguments)
+        self.chardev = True
+        undo.push_async_callback(drop_chardev, self.guest, self._alias)
+
+    async def _chardev_and_helper(self, plan: HelperPlan, fds: FdTable, undo: AsyncExitStack) -> None:
+        """QEMU dials its helper when it has the chardev.
+
+        It stands still from *netdev_add* on until the helper answers, so that has to run by then, and be replaced.
+        """
+        command = self.hot.chardev_add
+        assert command is not None
+        for source in (each for each in plan.fds if isinstance(each, Accept)):
+            with Door(source.path) as door:
+                await self._chardev(command, undo)
+                peer = await door.accept_from(self.run.process)
+            if peer is None:
+                raise OperationInvalid("domain is not running")
+            fds.put(source, peer.detach())
+        await self._helper(plan, fds, undo)
 
     async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
         """Say what the tap is called, and run the user's script."""

@@ -54,6 +54,8 @@ class Reactions:
             "VSERPORT_CHANGE": self._channel,
             "NETDEV_STREAM_CONNECTED": self._connected,
             "NETDEV_STREAM_DISCONNECTED": self._disconnected,
+            # Not its counterpart: it may be heard after the connection that came next.
+            "NETDEV_VHOST_USER_CONNECTED": self._connected,
         }
 
     def on_event(self, event: Event) -> None:
@@ -116,6 +118,8 @@ class Reactions:
         self._run.why_stop = Action.STOPPED
         if not self._run.rebooting and self._run.ending is None:
             self._guest.react(Action.CONTINUED)
+        for helper in self._run.helpers.values():
+            helper.on_resumed()
 
     def _suspend(self, data: Data) -> None:
         if self._guest.state is DomainState.RUNNING:

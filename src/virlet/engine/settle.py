@@ -9,7 +9,7 @@ from dataclasses import replace
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
-from virlet.engine.unplug import drop_netdev, remove_nic
+from virlet.engine.unplug import drop_chardev, drop_netdev, remove_nic
 from virlet.errors import OperationInvalid
 from virlet.fault import point
 from virlet.model.domain import parse_interface
@@ -84,6 +84,7 @@ async def _undo(guest: Guest, run: Run, item: Attaching) -> None:
     if helper is not None:
         await helper.end()
     await drop_netdev(guest, item.netdev)
+    await drop_chardev(guest, item.alias)
     log.warning("%s: %s was being attached when the last daemon ended; undone", guest.name, item.alias)
 
 

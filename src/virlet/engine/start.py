@@ -21,6 +21,7 @@ from typing import Any
 from virlet import __version__
 from virlet.engine.confine import Refused, grants_of, prepare
 from virlet.engine.context import Context
+from virlet.engine.door import Door
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
@@ -42,7 +43,7 @@ from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
-from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
+from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
 from virlet.plan.launch import plan_launch
 from virlet.plan.rights import Grant
 from virlet.proc.logfile import cap, tail
@@ -183,7 +184,8 @@ class _Launch:
         record = self._prepare(undo)
         with FdTable() as fds:
             undo.callback(fds.unlink)
-            await open_all(fds, (*self.plan.fds, *(source for net in self._helped() for source in _helper_of(net).fds)))
+            await open_all(fds, self._sources())
+            doors = {net.alias: undo.enter_context(Door(path)) for net in self._helped() if (path := _dialled(net))}
             point("start.bound")
             await self._taps(fds, undo)
             sock = dial(self.plan.monitor.path)
@@ -192,9 +194,11 @@ class _Launch:
             # QEMU first: it takes longest to come up, and what follows is done meanwhile.
             qemu = await self._qemu(fds, undo)
             point("start.qemu")
-            for net in self._helped():
+            for net in (each for each in self._helped() if each.alias not in doors):
                 await self._helper(net, fds, undo)
                 point("start.helper")
+            late = (net for net in self._helped() if net.alias in doors)
+            await together(*(self._dialled(net, doors[net.alias], qemu, fds, undo) for net in late))
         record = replace(record, qemu=qemu.identity, helpers=self._records(), unconfined=self.unconfined)
         self.guest.context.status.save(record)
         point("start.identified")
@@ -204,6 +208,20 @@ class _Launch:
         assert self.monitor is not None
         await self._talk(self.monitor, paused=paused)
         return self._run(qemu, self.monitor, record)
+
+    def _sources(self) -> Iterator[FdSource]:
+        """What can be opened before QEMU runs."""
+        yield from self.plan.fds
+        for net in self._helped():
+            yield from (source for source in _helper_of(net).fds if not isinstance(source, Accept))
+
+    async def _dialled(self, net: NetPlan, door: Door, qemu: Process, fds: FdTable, undo: AsyncExitStack) -> None:
+        """Give the helper the connection that QEMU makes while it starts."""
+        peer = await door.accept_from(qemu)
+        if peer is None:
+            raise InternalError(f"process exited while connecting to monitor: {self._said(self.plan.log.path)}")
+        fds.put(Accept(door.path), peer.detach())
+        await self._helper(net, fds, undo)
 
     async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
         """Tell the live XML what the taps are called, and run the user's scripts."""
@@ -415,6 +433,11 @@ def _claim(log_fd: int, name: str) -> None:
         ) from None
     except OSError as error:
         log.warning("%s: its log cannot be locked: %s", name, error.strerror)
+
+
+def _dialled(net: NetPlan) -> Path | None:
+    """Where QEMU dials the interface's helper, if it does."""
+    return next((source.path for source in _helper_of(net).fds if isinstance(source, Accept)), None)
 
 
 def _helper_of(net: NetPlan) -> HelperPlan:

@@ -19,6 +19,7 @@ from virlet.engine.codec import decode, encode
 from virlet.engine.files import make_private, move_aside, sweep_scratch, write_atomic
 from virlet.enums import DomainState
 from virlet.plan.base import (
+    Accept,
     BridgeTap,
     Dial,
     HelperPlan,
@@ -48,7 +49,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-STORED = (Dial, Listener, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
+STORED = (Dial, Listener, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
 """What may stand inside the free JSON of a helper's plan."""
 LIMIT = 32 * 1024 * 1024
 """Bytes of a status file that we read at most."""

@@ -93,7 +93,8 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
         await close_kept(guest, alias)
     nic = next((each for each in guest.domain.devices.interfaces if each.alias == alias), None)
     if nic is not None:
-        if nic.type is InterfaceType.VHOSTUSER:
+        accepts = helper is not None and helper.record.plan.on_loss is OnLoss.ACCEPT
+        if accepts or nic.type is InterfaceType.VHOSTUSER:
             await drop_chardev(guest, alias)
         await leave_taps(run, nic)
     if guest.run is not run or guest.live is None:
@@ -118,7 +119,7 @@ async def drop_netdev(guest: Guest, netdev: str) -> None:
 
 
 async def drop_chardev(guest: Guest, alias: str) -> None:
-    """Take away what a vhost-user backend spoke through; it is not there unless the back end was somebody else's."""
+    """Take away what a vhost-user backend spoke through; one that is not there is no trouble."""
     try:
         await guest.execute("chardev-remove", {"id": f"char{alias}"})
     except QmpError as error:

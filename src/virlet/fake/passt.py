@@ -24,7 +24,7 @@ DEFAULTS: Mapping[str, object] = {
 _FLAGS = frozenset({
     "foreground", "quiet", "debug", "trace", "stderr", "one-off", "help", "version", "no-tcp", "no-udp",
     "no-icmp", "no-dhcp", "no-ndp", "no-dhcpv6", "no-ra", "no-map-gw", "no-dhcp-dns", "no-dhcp-search",
-    "ipv4-only", "ipv6-only", "freebind",
+    "ipv4-only", "ipv6-only", "freebind", "vhost-user",
 })  # fmt: skip
 _VALUES = frozenset({
     "fd", "socket", "log-file", "log-size", "pcap", "pid", "mtu", "address", "netmask", "mac-addr", "gateway",

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from virlet.fake import qemu_answers
+from virlet.fake.netdevs import Dialler, Stream
 from virlet.fake.qmp_server import CommandError, QmpServer, watcher
 
 __all__ = ["DEFAULTS", "FakeQemu", "main"]
@@ -45,54 +46,6 @@ def _fields(text: str) -> dict[str, str]:
     return {"type": first, **pairs} if "=" not in first else {**dict([first.split("=", 1)]), **pairs}
 
 
-class _Stream:
-    """One ``-netdev stream`` in the server role, or on a connection that was given."""
-
-    def __init__(self, machine: FakeQemu, name: str, sock: socket.socket) -> None:
-        self.machine, self.name, self.sock = machine, name, sock
-        self.peer: socket.socket | None = None
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            machine.watch(sock.fileno(), self._accept)
-        else:
-            self.peer = sock
-            machine.watch(sock.fileno(), self._read)
-
-    def _accept(self) -> None:
-        self.peer, _ = self.sock.accept()
-        self.machine.watch(self.sock.fileno(), None)
-        self.machine.watch(self.peer.fileno(), self._read)
-        address = {"path": str(self.sock.getsockname()), "type": "unix"}
-        self.machine.event("NETDEV_STREAM_CONNECTED", {"netdev-id": self.name, "addr": address})
-
-    def _read(self) -> None:
-        assert self.peer is not None
-        try:
-            data = self.peer.recv(1 << 16)
-        except OSError:
-            data = b""
-        if data:
-            return  # A frame for a guest that is not there.
-        self.machine.watch(self.peer.fileno(), None)
-        self.peer.close()
-        self.machine.event("NETDEV_STREAM_DISCONNECTED", {"netdev-id": self.name})
-        if self.peer is not self.sock:
-            self.machine.watch(self.sock.fileno(), self._accept)
-        self.peer = None
-
-    def announce(self) -> None:
-        """Send one frame, as the real one does for the guest: a length of 4 bytes, then a RARP of no consequence."""
-        if self.peer is not None:
-            frame = b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x80\x35" + bytes(46)
-            self.peer.sendall(len(frame).to_bytes(4, "big") + frame)
-
-    def close(self) -> None:
-        """``netdev_del``."""
-        for sock in {self.peer or self.sock, self.sock}:
-            if sock is self.peer or self.peer is None:
-                self.machine.watch(sock.fileno(), None)
-            sock.close()
-
-
 class FakeQemu:
     """The machine and its monitor."""
 
@@ -102,7 +55,8 @@ class FakeQemu:
         self.watch = watcher(self._selector)
         self._options = _options(argv)
         self._chardevs: dict[str, dict[str, str]] = {}
-        self._netdevs: dict[str, _Stream | None] = {}
+        self._netdevs: dict[str, Stream | None] = {}
+        self._diallers: dict[str, Dialler] = {}
         self._devices: dict[str, str] = {}
         self._links: dict[str, bool] = {}
         self._named: dict[str, int] = {}
@@ -132,6 +86,8 @@ class FakeQemu:
             fields["path"] = os.ttyname(slave)  # The slave stays open: the real one waits for its user as well.
             self.watch(master, lambda: self._echo(master))
         self._chardevs[fields["id"]] = fields
+        if "reconnect-ms" in fields:
+            self._diallers[fields["id"]] = Dialler(self, fields["id"], fields["path"], int(fields["reconnect-ms"]))
 
     def _echo(self, master: int) -> None:
         """The guest on a serial console: it gives back what it is told."""
@@ -152,7 +108,8 @@ class FakeQemu:
         self.watch(wake.fileno(), lambda: self._terminated(wake))
         try:
             while True:
-                for key, _ in self._selector.select():
+                ticks = [tick for each in self._diallers.values() if (tick := each.tick()) is not None]
+                for key, _ in self._selector.select(min(ticks, default=None)):
                     if key.fd in self._selector.get_map():  # The one before may have closed it.
                         key.data()
                     while self._later:
@@ -256,7 +213,28 @@ class FakeQemu:
         self._netdevs[name] = None
         if arguments["type"] == "stream":
             sock = self._stream_socket(arguments.get("addr"))
-            self._netdevs[name] = _Stream(self, name, sock) if sock is not None else None
+            self._netdevs[name] = Stream(self, name, sock) if sock is not None else None
+        if (dialler := self._diallers.get(str(arguments.get("chardev")))) is not None:
+            dialler.netdev = name
+            dialler.tell()
+        return {}
+
+    def _chardev_add(self, arguments: Mapping[str, object]) -> object:
+        match arguments:
+            case {"id": str(name), "backend": {"type": "socket", "data": {"addr": addr, **data}}}:
+                path = addr["data"]["path"]
+                more = {"reconnect-ms": str(data["reconnect-ms"])} if "reconnect-ms" in data else {}
+                self._chardev({"id": name, "type": "socket", "path": path, **more})
+                return {}
+        raise CommandError("the fake QEMU adds socket chardevs only")
+
+    def _chardev_remove(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["id"])
+        if self._chardevs.pop(name, None) is None:
+            raise CommandError(f"Chardev '{name}' not found")
+        dialler = self._diallers.pop(name, None)
+        if dialler is not None:
+            dialler.close()
         return {}
 
     def _stream_socket(self, address: object) -> socket.socket | None:
@@ -280,6 +258,8 @@ class FakeQemu:
         if name not in self._netdevs:
             raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
         stream = self._netdevs.pop(name)
+        for dialler in self._diallers.values():
+            dialler.netdev = "" if dialler.netdev == name else dialler.netdev
         if stream is not None:
             stream.close()
         return {}
@@ -331,6 +311,8 @@ def _same(answer: object) -> Callable[[FakeQemu, Mapping[str, object]], object]:
 
 _COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
     "announce-self": FakeQemu._announce_self,
+    "chardev-add": FakeQemu._chardev_add,
+    "chardev-remove": FakeQemu._chardev_remove,
     "closefd": FakeQemu._closefd,
     "cont": FakeQemu._cont,
     "device_add": FakeQemu._device_add,

@@ -12,7 +12,7 @@ from virlet.model.interface import Interface
 from virlet.plan.base import NetPlan
 from virlet.plan.facts import Facts, QemuFacts, Support
 
-__all__ = ["Env", "NetBackend"]
+__all__ = ["Env", "NetBackend", "Upgrade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +58,13 @@ class NetBackend(Protocol):
 
     def plan(self, nic: Interface, env: Env) -> NetPlan:
         """What to run and what QEMU is told; the interface has its alias, MAC and address."""
+        ...
+
+
+@runtime_checkable
+class Upgrade(Protocol):
+    """What a backend has besides that carries, better, what others carry too, at a price for the rest of the domain."""
+
+    def offer(self, nic: Interface, env: Env) -> Support | None:
+        """None where the interface asks for this backend; else whether the price is paid already, gain and price."""
         ...

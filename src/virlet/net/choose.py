@@ -10,7 +10,7 @@ from typing import cast
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
-from virlet.net.base import Env, NetBackend
+from virlet.net.base import Env, NetBackend, Upgrade
 from virlet.plan.facts import Facts, QemuFacts, Support
 from virlet.plugins import entry_points
 
@@ -18,7 +18,7 @@ __all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
 
 log = logging.getLogger(__name__)
 
-_PREFERENCE = ("passt", "slirp-helper", "slirp")
+_PREFERENCE = ("passt-vhost-user", "passt", "slirp-helper", "slirp")
 """As measured from guest to host and back by bench/net.py (docs/network.md)."""
 
 _USER = "use <interface type='user'>: passt reaches what this host reaches"
@@ -89,7 +89,8 @@ def choose(nic: Interface, env: Env, among: Registry) -> Choice:
 
     One that could as soon as something comes (:attr:`Support.waits_for`) is taken when there is no other.
 
-    When none is left, the problems are those of the first that could at least run, or the reason of the first.
+    When none is left, the problems are those of the first that could at least run, or the reason of the first; those
+    of an upgrade that nobody asked for are not among them.
     """
     why: list[str] = []
     cannot: list[Problem] = []
@@ -98,29 +99,39 @@ def choose(nic: Interface, env: Env, among: Registry) -> Choice:
     for backend in among.backends:
         if not backend.handles(nic) or nic.forced_backend not in (None, backend.name):
             continue
+        offer = _offer(backend, nic, env)
         support = backend.judge(env.facts, env.qemu)
         if not support and not support.waits_for:
             why.append(f"{backend.name} is not possible: {support.reason}")
-            cannot.append(Problem(env.path, support.reason, hint=support.hint))
+            cannot += [] if offer else [Problem(env.path, support.reason, hint=support.hint)]
+            continue
+        if offer and not offer[0]:
+            why.append(f"{backend.name} is not chosen: {offer[0].reason} ({offer[0].hint})")
             continue
         problems = list(backend.check(nic, env))
         if not problems and support:
-            return Choice(backend, (*why, _reason(nic, backend, support)))
+            return Choice(backend, (*why, _reason(nic, backend, *offer or (support,), asked=not offer)))
         if not problems:
             later.append((backend, support.waits_for))
             why.append(f"{backend.name} is not possible yet: {support.reason}")
             continue
         why.append(f"{backend.name} cannot do what the interface asks for: {problems[0].message}")
-        refused = refused or problems
+        refused = refused or ([] if offer else problems)
     for backend, missing in later:
         return Choice(backend, (*why, f"{backend.name}: nobody else can carry it, so it waits for {missing}"))
     return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env, among)]))
 
 
-def _reason(nic: Interface, backend: NetBackend, support: Support) -> str:
-    named = nic.wants_passt or nic.forced_backend is not None
-    asked = "the interface asks for it" if named else "the best that can carry it here"
-    return f"{backend.name}: {asked}" + (f" ({support.reason})" if support.reason else "")
+def _offer(backend: NetBackend, nic: Interface, env: Env) -> tuple[Support, ...]:
+    """What an upgrade says that nobody asked for by name; nothing for all others."""
+    offer = backend.offer(nic, env) if isinstance(backend, Upgrade) and nic.forced_backend is None else None
+    return () if offer is None else (offer,)
+
+
+def _reason(nic: Interface, backend: NetBackend, support: Support, *, asked: bool) -> str:
+    named = asked and (nic.wants_passt or nic.forced_backend is not None)
+    why = "the interface asks for it" if named else "the best that can carry it here"
+    return f"{backend.name}: {why}" + (f" ({support.reason})" if support.reason else "")
 
 
 def _nobody(nic: Interface, env: Env, among: Registry) -> Problem:

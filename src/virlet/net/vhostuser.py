@@ -17,7 +17,9 @@ from virlet.net.taps import queues_of
 from virlet.plan.base import Access, FileNeed, JsonValue, Need, NetPlan, SocketChardev
 from virlet.plan.facts import Facts, QemuFacts, Support
 
-__all__ = ["VhostUser", "shared_memory"]
+__all__ = ["SHARE_MEMORY", "VhostUser", "shared_memory"]
+
+SHARE_MEMORY = "add <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking> to the domain"
 
 _LONGEST = 107
 """Bytes of a UNIX socket's path."""
@@ -29,7 +31,7 @@ def shared_memory(nic: Interface, env: Env) -> Iterator[Problem]:
         yield Problem(
             env.path,
             "'interface' requires shared memory",
-            hint="add <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking> to the domain",
+            hint=SHARE_MEMORY,
         )
 
 

@@ -21,6 +21,7 @@ from virlet.plan.rights import Confinement
 __all__ = [
     "TUN",
     "VHOST_NET",
+    "Accept",
     "Access",
     "BridgeTap",
     "Dial",
@@ -65,6 +66,16 @@ class Listener:
 @dataclass(frozen=True, slots=True)
 class Dial:
     """A connection to the UNIX stream socket at *path*; it may wait in the listener's backlog."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The connection that QEMU makes to *path*, where we listen until it has come, and not again before it is lost.
+
+    A QEMU whose connection is not answered (vhost-user) stands still, so nobody listens there without need.
+    """
 
     path: Path
 
@@ -150,10 +161,10 @@ class BridgeTap:
     vnet_hdr: bool = False
 
 
-FdSource: TypeAlias = Listener | Dial | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap
+FdSource: TypeAlias = Listener | Dial | Accept | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap
 """Anything a child can be handed as an open descriptor."""
 
-_SOURCES = (Listener, Dial, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap)
+_SOURCES = (Listener, Dial, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap)
 
 JsonValue: TypeAlias = (
     "str | int | float | bool | FdSource | Joined | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"
@@ -197,6 +208,7 @@ class OnLoss(Enum):
     """What to do when a helper has died."""
 
     RESTART = "dial again and start the same helper"
+    ACCEPT = "listen, and start the same helper on the connection that QEMU makes"
     REPLUG = "give QEMU a new descriptor"
     REUSE = "start the same helper on the same descriptors, of which the engine keeps a copy"
     LINK_DOWN = "take the guest's link down"

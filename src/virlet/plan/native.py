@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 
 from virlet.plan.base import (
+    Accept,
     BridgeTap,
     Dial,
     FdSource,
@@ -81,6 +82,8 @@ def _opened(source: FdSource) -> str:
             return f"a UNIX stream socket bound to {path}, listening"
         case Dial(path=path):
             return f"a connection to the UNIX stream socket {path}"
+        case Accept(path=path):
+            return f"the connection that QEMU makes to a UNIX stream socket bound to {path}"
         case PairEnd(name=name, end=end, datagram=datagram):
             kind = "datagram" if datagram else "stream"
             return f"end {end} of the {kind} socket pair '{name}'"

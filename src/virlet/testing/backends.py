@@ -17,6 +17,7 @@ from virlet.model.interface import BackendType, ForcedBackend, Interface, Interf
 from virlet.net.base import Env, NetBackend
 from virlet.net.choose import Registry, choose, registry
 from virlet.plan.base import (
+    Accept,
     Dial,
     FdSource,
     HelperPlan,
@@ -194,7 +195,7 @@ class NetBackendKit:
         for nic, env in self._carried():
             plan = self.backend().plan(nic, env)
             for source in _sources(plan):
-                if isinstance(source, Listener):
+                if isinstance(source, Listener | Accept):
                     _that(source.path.is_relative_to(env.runtime), f"{source.path} is outside {env.runtime}")
                     _that(len(bytes(source.path)) <= _SUN_PATH, f"{source.path} is too long for a socket")
                 elif isinstance(source, LogFile) and not (nic.backend and nic.backend.log_file):
@@ -207,7 +208,7 @@ class NetBackendKit:
             other = self.backend().plan(replace(nic, alias="net1"), replace(env, path="devices/interface[2]"))
             for source in set(_sources(one)) & set(_sources(other)):
                 named = isinstance(source, LogFile) and not source.path.is_relative_to(env.logs)  # by the XML
-                shared = isinstance(source, Listener | Dial | PairEnd | LogFile) and not named
+                shared = isinstance(source, Listener | Dial | Accept | PairEnd | LogFile) and not named
                 _that(not shared, f"both interfaces use {source}")
 
     def test_the_helper_can_be_started_and_found_again(self) -> None:
@@ -224,6 +225,12 @@ class NetBackendKit:
             )
             dials = any(isinstance(source, Dial) for source in helper.fds)
             _that(dials or helper.on_loss is not OnLoss.RESTART, "RESTART dials QEMU again: it needs a Dial in fds")
+            dialled = [source.path for source in helper.fds if isinstance(source, Accept)]
+            chardev = [plan.chardev.path] if plan.chardev is not None and plan.chardev.reconnect_ms else []
+            _that(
+                dialled == chardev if helper.on_loss is OnLoss.ACCEPT else not dialled,
+                "ACCEPT, and nothing else, needs an Accept in fds and a chardev that dials its path again",
+            )
             kept = all(source in plan.keeps for source in helper.fds)
             _that(kept or helper.on_loss is not OnLoss.REUSE, "REUSE needs the helper's descriptors in keeps")
 

@@ -53,6 +53,7 @@ def example_facts(*, qemu: QemuFacts | None = None) -> Facts:
         version=(11, 1, 0),
         netdevs={name: frozenset(("type", "id", *members.split())) for name, members in _NETDEVS.items()},
         chardevs={"socket": frozenset({"addr", "server", "wait", "reconnect-ms"})},
+        events=frozenset({"NETDEV_VHOST_USER_CONNECTED"}),
     )
     links = (
         Link("eth0", 2, "", "02:00:00:00:00:02", up=True, mtu=1500),

@@ -1,0 +1,124 @@
+"""How the fake QEMU meets its helpers: ``-netdev stream``, and the chardev behind ``-netdev vhost-user``."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from virlet.fake.qmp_server import Watch
+
+__all__ = ["Dialler", "Machine", "Stream"]
+
+
+class Machine(Protocol):
+    """The QEMU around it."""
+
+    watch: Watch
+
+    def event(self, name: str, data: Mapping[str, object] | None = None) -> None: ...
+
+
+class Stream:
+    """One ``-netdev stream`` in the server role, or on a connection that was given."""
+
+    def __init__(self, machine: Machine, name: str, sock: socket.socket) -> None:
+        self.machine, self.name, self.sock = machine, name, sock
+        self.peer: socket.socket | None = None
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            machine.watch(sock.fileno(), self._accept)
+        else:
+            self.peer = sock
+            machine.watch(sock.fileno(), self._read)
+
+    def _accept(self) -> None:
+        self.peer, _ = self.sock.accept()
+        self.machine.watch(self.sock.fileno(), None)
+        self.machine.watch(self.peer.fileno(), self._read)
+        address = {"path": str(self.sock.getsockname()), "type": "unix"}
+        self.machine.event("NETDEV_STREAM_CONNECTED", {"netdev-id": self.name, "addr": address})
+
+    def _read(self) -> None:
+        assert self.peer is not None
+        try:
+            data = self.peer.recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            return  # A frame for a guest that is not there.
+        self.machine.watch(self.peer.fileno(), None)
+        self.peer.close()
+        self.machine.event("NETDEV_STREAM_DISCONNECTED", {"netdev-id": self.name})
+        if self.peer is not self.sock:
+            self.machine.watch(self.sock.fileno(), self._accept)
+        self.peer = None
+
+    def announce(self) -> None:
+        """Send one frame, as the real one does for the guest: a length of 4 bytes, then a RARP of no consequence."""
+        if self.peer is not None:
+            frame = b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x80\x35" + bytes(46)
+            self.peer.sendall(len(frame).to_bytes(4, "big") + frame)
+
+    def close(self) -> None:
+        """``netdev_del``."""
+        for sock in {self.peer or self.sock, self.sock}:
+            if sock is self.peer or self.peer is None:
+                self.machine.watch(sock.fileno(), None)
+            sock.close()
+
+
+class Dialler:
+    """One ``-chardev socket,path=…,reconnect-ms=…``."""
+
+    def __init__(self, machine: Machine, name: str, path: str, reconnect_ms: int) -> None:
+        self.name = name
+        self.netdev = ""
+        """Who speaks through it."""
+        self._machine, self._path, self._pause = machine, path, reconnect_ms / 1000
+        self._peer: socket.socket | None = None
+        self._next = 0.0
+
+    def tick(self) -> float | None:
+        """Dial when it is time; the seconds until then, None while there is a connection."""
+        if self._peer is None and time.monotonic() >= self._next:
+            self._dial()
+        return None if self._peer is not None else max(0.0, self._next - time.monotonic())
+
+    def _dial(self) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            self._next = time.monotonic() + self._pause
+            return
+        self._peer = sock
+        self._machine.watch(sock.fileno(), self._read)
+        self.tell()
+
+    def tell(self) -> None:
+        """Say that the back end is there, if it is and somebody speaks to it."""
+        if self._peer is not None and self.netdev:
+            said = {"netdev-id": self.netdev, "chardev-id": self.name}
+            self._machine.event("NETDEV_VHOST_USER_CONNECTED", said)
+
+    def _read(self) -> None:
+        assert self._peer is not None
+        try:
+            data = self._peer.recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            return
+        self.close()
+        self._next = time.monotonic() + self._pause
+        if self.netdev:
+            self._machine.event("NETDEV_VHOST_USER_DISCONNECTED", {"netdev-id": self.netdev})
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._peer is not None:
+            self._machine.watch(self._peer.fileno(), None)
+            self._peer.close()
+            self._peer = None
