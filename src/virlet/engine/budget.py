@@ -24,9 +24,9 @@ class Budget:
     """How much a crash loop may cost before the link is taken down."""
 
     restarts: int = 5
-    """Losses of helpers that never worked, or failed by themselves before they were *stable*."""
-    kills: int = 500
-    """Losses of working helpers to a signal of somebody else's."""
+    """Losses of helpers that failed by themselves before they were *stable*."""
+    kills: int = 200
+    """Losses to a signal of somebody else's."""
     window: float = 60.0
     """Seconds in which both are counted."""
     stable: float = 1.0
@@ -49,12 +49,12 @@ class Losses:
     def __len__(self) -> int:
         return len(self._own) or len(self._kills)
 
-    def ended(self, now: float, lived: float, status: ExitStatus | None, *, worked: bool) -> None:
-        """A process of it has ended after *lived* seconds; *worked*: its ports were seen to accept."""
+    def ended(self, now: float, lived: float, status: ExitStatus | None) -> None:
+        """A process of it has ended after *lived* seconds."""
         if lived >= self.budget.stable:
             self.clear()
         killed = status is not None and status.signal in _FROM_OUTSIDE
-        self._note(self._kills if killed and worked else self._own, now)
+        self._note(self._kills if killed else self._own, now)
 
     def not_started(self, now: float, error: int | None) -> bool:
         """No process could be started because of *error*; True when that is the host's trouble, and known already."""

@@ -132,8 +132,6 @@ class Helper:
         self._tasks = tasks
         self._losses = Losses(budget or Budget())
         self._begun = 0.0
-        self._worked = True
-        """The present process has been seen to do its work."""
         self._reviving = False
         """It was given up, and is tried once more."""
         self._announce = False
@@ -222,7 +220,7 @@ class Helper:
                 self._begin()
             return
         now = asyncio.get_running_loop().time()
-        self._losses.ended(now, now - self._begun, status, worked=self._worked)
+        self._losses.ended(now, now - self._begun, status)
         waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}{waits}")
         if self.stream is Stream.DOWN:
@@ -381,7 +379,6 @@ class Helper:
                     return
                 point("helper.dialled")
                 self.own(await run_helper(_again(self.record), fds))
-                self._worked = False
                 point("helper.running")
         except SystemFailure as error:
             self._busy = False
@@ -484,7 +481,6 @@ class Helper:
                 self._follows = ""
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
-        self._worked = True
         await self._link_up_again()
         why, self._follows = self._follows, ""
         if why:

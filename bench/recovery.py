@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""Traffic back after ``kill -9`` of a guest's helper, in milliseconds: virlet, and libvirt where it knows passt.
+
+    VIRLET_BIN=…/bin bench/recovery.py --guest DIRECTORY [--samples 20] [--check]
+
+The guest (``script/make-guest``) sends nothing by itself.  A datagram is sent through a forward every 4 ms, and
+the time is that from the kill (from the guest's resume, from the daemon's return) to the guest's first answer.  Run
+it as an ordinary user with the interpreter that has libvirt-python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from common import Verdict, arguments, home, judged, libvirt_module, libvirtd, median, name_of, p95, virlet_bin
+
+libvirt = libvirt_module()
+
+XML = """<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>128</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{guest}/vmlinuz</kernel><initrd>{guest}/initramfs.img</initrd>
+    <cmdline>console=ttyS0 quiet panic=1</cmdline></os>
+  <features><acpi/></features>
+  <devices>{nic}<serial type='pty'/><console type='pty'/></devices>
+</domain>"""
+NIC = """<interface type='user'><mac address='52:54:00:a8:33:{n:02x}'/><model type='virtio'/>{backend}
+  <portForward proto='udp' address='127.0.0.1'><range start='{port}' to='7'/></portForward>{ours}</interface>"""
+SLIRP = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/>"
+PASST = "<backend type='passt'/>"
+EVERY = 0.004
+"""Seconds between two tries."""
+
+
+def nic(port: int, *, backend: str = PASST, ours: str = "") -> str:
+    return NIC.format(n=port % 256, port=port, backend=backend, ours=ours)
+
+
+def traffic(port: int, since: float, timeout: float = 60.0) -> float:
+    """Milliseconds from *since* until the guest behind *port* has echoed a datagram that is sent from now on.
+
+    TCP would measure its own retransmissions, and a connection every 4 ms is too much for a guest under TCG.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        while time.perf_counter() - since < timeout:
+            due = time.perf_counter() + EVERY
+            with contextlib.suppress(OSError):  # Nobody listens for a moment.
+                sock.send(b"anybody?")
+            while (left := due - time.perf_counter()) > 0 and select.select([sock], [], [], left)[0]:
+                with contextlib.suppress(OSError):
+                    sock.recv(100)
+                    return (time.perf_counter() - since) * 1e3
+    raise SystemExit(f"no traffic through port {port} within {timeout:g} s")
+
+
+class Daemon:
+    """A virletd that is killed and comes back."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
+        self.uri = f"qemu+unix:///session?socket={env['XDG_RUNTIME_DIR']}/virlet/virletd.sock"
+        self.begin()
+
+    def begin(self) -> None:
+        """Return when it says that it is ready."""
+        reading, writing = os.pipe()
+        with open(Path(self.env["XDG_STATE_HOME"]) / "daemon.log", "ab") as log:
+            argv = [str(virlet_bin("virletd")), "--ready-fd", str(writing)]
+            self.process = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, pass_fds=[writing])
+        os.close(writing)
+        with open(reading, "rb") as ready:
+            assert ready.read(), "virletd did not start"
+
+    def end(self, how: signal.Signals) -> None:
+        self.process.send_signal(how)
+        self.process.wait(30)
+
+
+class Guest:
+    """A running guest, the port of its network, and the helper behind it."""
+
+    def __init__(self, uri: str, directory: str, port: int, nic: str) -> None:
+        self.uri, self.name, self.port = uri, f"guest{port}", port
+        connection = libvirt.open(uri)
+        connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic)).create()
+        traffic(port, time.perf_counter())
+
+    @property
+    def domain(self):  # type: ignore[no-untyped-def]
+        return libvirt.open(self.uri).lookupByName(self.name)
+
+    def undisturbed(self) -> float:
+        return traffic(self.port, time.perf_counter())
+
+    def killed(self, *others: Guest) -> float:
+        """Kill the helper of this guest and of *others*; from the kill to traffic through all of them."""
+        since = self.kill(*others)
+        return max(traffic(guest.port, since) for guest in (self, *others))
+
+    def kill(self, *others: Guest) -> float:
+        pids = [helper_of(guest.port) for guest in (self, *others)]
+        since = time.perf_counter()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            ended(pid)
+        return since
+
+    def killed_while_paused(self) -> float:
+        domain = self.domain
+        domain.suspend()
+        self.kill()
+        since = time.perf_counter()
+        domain.resume()
+        return traffic(self.port, since)
+
+    def killed_without(self, daemon: Daemon) -> float:
+        daemon.end(signal.SIGKILL)
+        self.kill()
+        daemon.begin()
+        return traffic(self.port, time.perf_counter())
+
+
+def ended(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+
+
+def helper_of(port: int) -> int:
+    """The process that was told to forward *port*; a daemon may just be starting it."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for pid, words in processes():
+            if f"127.0.0.1/{port}:7" in words or any(f"127.0.0.1:{port}" in word for word in words):
+                return pid
+    raise SystemExit(f"no helper forwards port {port}")
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                name = (entry / "comm").read_text()
+                if name.startswith(("passt", "virlet-slirp")) and words != [""]:
+                    yield int(entry.name), words
+
+
+def repeated(what: Callable[[], float], count: int) -> list[float]:
+    return [what() for _ in range(count)]
+
+
+def ours(guest: str, samples: int, few: int) -> dict[str, list[float]]:
+    with home() as env:
+        daemon = Daemon(env)
+        try:
+            passt = Guest(daemon.uri, guest, 23601, nic(23601))
+            other = Guest(daemon.uri, guest, 23602, nic(23602))
+            rows = {
+                "passt, undisturbed": repeated(passt.undisturbed, samples),
+                "passt": repeated(passt.killed, samples),
+                "passt, two at once": repeated(lambda: passt.killed(other), few),
+                "passt, while paused": repeated(passt.killed_while_paused, few),
+                "passt, without virletd": repeated(lambda: passt.killed_without(daemon), few),
+            }
+            passt.domain.destroy()
+            other.domain.destroy()
+            slirp = Guest(daemon.uri, guest, 23603, nic(23603, backend="", ours=SLIRP))
+            rows["slirp helper"] = repeated(slirp.killed, samples)
+            slirp.domain.destroy()
+        finally:
+            for domain in libvirt.open(daemon.uri).listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                domain.destroy()
+            daemon.end(signal.SIGTERM)
+            keep = os.environ.get("VIRLET_BENCH_LOG")
+            if keep:
+                shutil.copy(Path(env["XDG_STATE_HOME"]) / "daemon.log", keep)
+    return rows
+
+
+def theirs(guest: str, few: int) -> tuple[str, list[float]]:
+    """libvirt's name and figures; none where it is older than passt (9.2)."""
+    with home() as env, libvirtd(env) as (_, uri):
+        name = name_of(libvirt.open(uri))
+        try:
+            peer = Guest(uri, guest, 23701, nic(23701))
+        except libvirt.libvirtError as error:
+            print(f"{name} cannot do passt: {error}", flush=True)
+            return name, []
+        took = repeated(peer.killed, few)
+        peer.domain.destroy()
+        return name, took
+
+
+def measure(guest: str, samples: int, few: int) -> list[Verdict]:
+    rows = ours(guest, samples, few)
+    name, took = theirs(guest, min(few, 3))
+    if took:
+        rows[f"{name}, passt"] = took
+    print("\ntraffic back after kill -9 of the helper (ms)")
+    for what, values in rows.items():
+        print(f"  {what:<24} {len(values):4} times  median {median(values):9.1f}  p95 {p95(values):9.1f}", flush=True)
+    verdicts = [
+        Verdict("passt, median ms", median(rows["passt"]), 60),
+        Verdict("slirp helper, median ms", median(rows["slirp helper"]), 300),
+        Verdict("slirp helper, p95 ms", p95(rows["slirp helper"]), 300),
+    ]
+    if took:
+        verdicts.append(Verdict(f"passt, times {name}", median(rows["passt"]) / median(took), 1 / 50))
+    return verdicts
+
+
+def main() -> None:
+    parser = arguments(__doc__, kernel=False)
+    parser.add_argument("--guest", required=True, help="directory of script/make-guest's vmlinuz and initramfs.img")
+    parser.add_argument("--few", type=int, default=5, help="samples of what is rarer than a killed helper")
+    options = parser.parse_args()
+    judged(options, lambda: measure(options.guest, options.samples, options.few))
+
+
+if __name__ == "__main__":
+    main()
