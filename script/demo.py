@@ -105,7 +105,7 @@ def choose_ports() -> Ports:
 
 
 def interface(ports: Ports, log: Path, backend: str) -> str:
-    """The interface of libvirt's passt series, or the same for the slirp that is built into QEMU."""
+    """The interface of libvirt's passt series, or the same for slirp."""
     device = default_interface()
     lines = [
         "<interface type='user'>",
@@ -259,7 +259,7 @@ def show_start(base: Path, ports: Ports) -> str:
     if shell("virsh", "start", NAME).returncode == 0:
         note(f"start took {time.monotonic() - begun:.2f} s")
         return "passt"
-    title("passt may not run here, for the reason above; the same on QEMU's built-in slirp")
+    title("passt may not run here, for the reason above; the same on slirp")
     must("virsh", "undefine", NAME)
     path.write_text(domain(interface(ports, base / "passt.log", "slirp")))
     must("virsh", "define", str(path))
@@ -308,20 +308,26 @@ def show_ports(ports: Ports) -> None:
     note(f"UDP 127.0.0.1:{ports.udp} reached 10101 in the guest and came back unchanged")
 
 
+def helpers_of(daemon: int) -> dict[int, str]:
+    """What virletd keeps beside QEMU: passt or the slirp helper."""
+    return {pid: name for pid, name in children(daemon).items() if not name.startswith("qemu")}
+
+
 def show_kill(daemon: int, ports: Ports) -> set[int]:
-    """Kill passt under the running guest; the pids of every passt that there was."""
-    title("kill -9 of passt under the running guest")
-    before = {pid for pid, name in children(daemon).items() if name.startswith("passt")}
+    """Kill the helper under the running guest; the pids of every helper that there was."""
+    before = helpers_of(daemon)
+    title(f"kill -9 of {', '.join(before.values()) or 'a helper'} under the running guest")
     if not before:
-        raise DemoFailed("virletd has no child called passt")
+        note("the network is QEMU's own here, there is no helper to kill")
+        return set()
     for pid in before:
         note(f"kill -9 {pid}")
         os.kill(pid, signal.SIGKILL)
     note(f"the forwarded port answered again after {answers_again(ports.ssh):.3f} s")
-    after = {pid for pid, name in children(daemon).items() if name.startswith("passt")}
-    note(f"passt is now {', '.join(map(str, after))}; the guest noticed nothing:")
+    after = helpers_of(daemon)
+    note(f"its successor is {', '.join(f'{name} {pid}' for pid, name in after.items())}; the guest noticed nothing:")
     must("virsh", "domstate", NAME, "--reason")
-    return before | after
+    return {*before, *after}
 
 
 def files_left(base: Path, uuid: str) -> tuple[list[str], list[str]]:
@@ -390,7 +396,7 @@ def play(base: Path) -> None:
         show_lease(console, backend)
         show_ports(ports)
         show_views()
-        helpers = show_kill(daemon, ports) if backend == "passt" else set[int]()
+        helpers = show_kill(daemon, ports)
         show_end(base, daemon, helpers)
     finally:
         os.close(pty)
