@@ -107,6 +107,14 @@ async def test_a_backing_file_without_a_recorded_format_is_not_believed(
         await started(driver, xml(devices=DISK.format(disk)))
 
 
+async def test_the_daemon_can_tell_a_guest_s_processes(driver: QemuDriver, xml: Xml) -> None:
+    guest = await started(driver, xml(devices="<interface type='user'/>"))
+    assert guest.run is not None
+    assert driver.is_guest(guest.run.process.pid)
+    assert all(driver.is_guest(each.process.pid) for each in guest.run.helpers.values() if each.process is not None)
+    assert not driver.is_guest(os.getpid())
+
+
 @landlocked
 async def test_the_price_of_it_is_small(driver: QemuDriver, xml: Xml) -> None:
     guest = await started(driver, xml())

@@ -86,6 +86,15 @@ async def settle(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def test_a_qemu_that_ends_right_after_it_has_agreed_is_told_as_one_that_hung_up() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.send(GREETING + b'{"return": {}}\r\n')
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(MonitorClosed, match="end of file"):
+            await Monitor.connect(ours, name="vm")
+
+
 async def test_a_command_is_answered() -> None:
     def answer(command: dict[str, object]) -> bytes:
         assert command["execute"] == "query-x"

@@ -9,7 +9,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from virlet.daemon.events import Hub
-from virlet.engine.api import Driver
+from virlet.engine.api import Driver, Suspects
 from virlet.enums import ErrorDomain
 from virlet.errors import InternalError, NoConnect
 from virlet.plugins import entry_points
@@ -78,6 +78,10 @@ class Drivers:
         from virlet.enums import ListDomainsFlags
 
         return any(driver.domains(ListDomainsFlags.ACTIVE) for driver in self._open.values())
+
+    def is_guest(self, pid: int) -> bool:
+        """Whether that process is a guest's, whichever driver runs it."""
+        return any(driver.is_guest(pid) for driver in self._open.values() if isinstance(driver, Suspects))
 
     async def close(self) -> None:
         """Let go of all drivers; guests run on."""

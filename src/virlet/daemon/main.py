@@ -35,7 +35,7 @@ from virlet.fault import arm
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["Settings", "main", "settings_of"]
+__all__ = ["Settings", "main", "parse_settings", "settings_of"]
 
 log = logging.getLogger(__name__)
 
@@ -136,15 +136,22 @@ _KNOWN: Mapping[str, tuple[type, ...]] = {
 
 def _read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return {}
         raise SystemFailure.of(error, f"cannot read {path}") from None
+    return parse_settings(data, path)
+
+
+def parse_settings(data: bytes, path: Path) -> Mapping[str, Any]:
+    """What the bytes of a configuration file say; *path* is for messages.  Raises :class:`BadConfig`."""
     import tomllib
 
     try:
-        found = tomllib.loads(text.decode())
+        found = tomllib.loads(data.decode())
+    except RecursionError:
+        raise BadConfig([Problem(str(path), f"{path}: nested too deeply")]) from None
     except ValueError as error:
         raise BadConfig([Problem(str(path), f"{path}: {error}")]) from None
     problems = [

@@ -103,6 +103,9 @@ class Server:
         try:
             peer = peer_of(sock)
             may_enter(peer, self._uid)
+            if self.drivers.is_guest(peer.pid):
+                # A guest that has taken over its QEMU must not ask us for another one without confinement.
+                raise AuthFailed(f"{peer!r} is a guest's own process")
         except (AuthFailed, OSError) as error:
             log.warning("a client is refused: %s", error)
             sock.close()

@@ -32,6 +32,7 @@ __all__ = [
     "NodeInfo",
     "Statistics",
     "Streams",
+    "Suspects",
 ]
 
 
@@ -261,6 +262,15 @@ class Explain(Protocol):
 
     async def logs(self, uuid: UUID, which: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
         """Bytes from *offset* (from the end if negative), the next offset, and whether that was the end of the file."""
+        ...
+
+
+@runtime_checkable
+class Suspects(Protocol):
+    """Drivers whose guests are processes of this user, which a guest may have taken over."""
+
+    def is_guest(self, pid: int) -> bool:
+        """Whether that process is a guest's: its QEMU or one of its helpers."""
         ...
 
 

@@ -137,6 +137,14 @@ class QemuDriver:
         """``hvm``."""
         return self._find(uuid).domain.os.type or "hvm"
 
+    def is_guest(self, pid: int) -> bool:
+        """Whether that process is a guest's QEMU or one of its helpers."""
+        runs = [guest.run for guest in self._context.guests if guest.run is not None]
+        if any(run.process.pid == pid for run in runs):
+            return True
+        helpers = (helper.process for run in runs for helper in run.helpers.values())
+        return any(process is not None and process.pid == pid for process in helpers)
+
     def is_active(self, uuid: UUID) -> bool:
         """QEMU exists."""
         return self._find(uuid).active

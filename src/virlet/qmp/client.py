@@ -6,8 +6,10 @@ indentation, debug log or not (a fifth of a millisecond a command); log as error
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from virlet.lean import without
 
@@ -32,6 +34,20 @@ class Client(QMPClient):
         self.logger = _QUIET
         self._deliver = deliver
         self.events.event_filter = self._see
+
+    async def connect(self, address: Any, ssl: Any = None) -> None:
+        """Connect and negotiate; raises :class:`ConnectError`, also when QEMU ends right after it has agreed.
+
+        qemu.qmp 0.0.6 asserts that this does not happen.
+        """
+        try:
+            await super().connect(address, ssl)
+        except AssertionError:
+            ending = asyncio.ensure_future(self.disconnect())
+            await asyncio.wait({ending})
+            reason = ending.exception()
+            cause = reason if isinstance(reason, Exception) else EOFError()
+            raise ConnectError("Connection lost right after the negotiation", cause) from cause
 
     def _see(self, event: Message) -> bool:
         """The filter of the default listener, which cannot be taken away: it sees every event and lets none in."""
