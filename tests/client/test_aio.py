@@ -25,6 +25,41 @@ def lookup(peer: Peer, call: Call) -> bytes:
     return peer.link.reply(call, remote.DomainLookupByNameRet(DOM))
 
 
+async def test_descriptors_go_along_even_when_the_caller_does_not_wait(server: TinyServer) -> None:
+    got: list[bytes] = []
+
+    def associate(peer: Peer, call: Call) -> None:
+        for fd in call.fds:
+            got.append(os.read(fd, 9))
+            os.close(fd)
+        peer.send(peer.link.reply(call, None))
+
+    server.answers[remote.DOMAIN_FD_ASSOCIATE] = associate
+    server.answers[remote.DOMAIN_LOOKUP_BY_NAME] = lookup
+    async with await connect(server.uri) as conn:
+        one = await conn.lookup_by_name("vm")
+        reading, writing = os.pipe()
+        os.write(writing, b"hello")
+        impatient = asyncio.ensure_future(one.fd_associate("g", [reading, reading]))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        os.close(reading)
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        os.write(writing, b" " * 9)
+        assert (await conn.lookup_by_name("vm")).name == "vm"
+        assert len(got) == 2
+        assert got[0].startswith(b"hello")
+        reading, other = os.pipe()
+        hanging = asyncio.ensure_future(one.fd_associate("g", [reading]))
+        await asyncio.sleep(0)
+        conn.hang_up(RpcError("enough"))
+        with pytest.raises(RpcError, match="enough"):
+            await hanging
+        for fd in (reading, writing, other):
+            os.close(fd)
+
+
 async def test_a_connection_opens_asks_and_says_good_bye(server: TinyServer) -> None:
     server.answers[remote.CONNECT_LIST_ALL_DOMAINS] = lambda peer, call: peer.link.reply(
         call, remote.ConnectListAllDomainsRet((DOM,), 1)

@@ -61,6 +61,7 @@ QUESTIONS: list[tuple[Request[object], str, object]] = [
     (ask.update_device(DOM, "<x/>", Affect.CONFIG), "DOMAIN_UPDATE_DEVICE_FLAGS", (DOM, "<x/>", 2)),
     (ask.metadata(DOM, 2, "urn:x"), "DOMAIN_GET_METADATA", (DOM, 2, "urn:x", 0)),
     (ask.set_metadata(DOM, 1, "t"), "DOMAIN_SET_METADATA", (DOM, 1, "t", None, None, 0)),
+    (ask.fd_associate(DOM, "g", [1]), "DOMAIN_FD_ASSOCIATE", (DOM, "g", 0)),
     (ask.console(DOM), "DOMAIN_OPEN_CONSOLE", (DOM, None, 0)),
     (ask.open_graphics(DOM), "DOMAIN_OPEN_GRAPHICS_FD", (DOM, 0, 0)),
     (ask.explain(DOM), "EXPLAIN", (DOM, None, 0)),

@@ -218,6 +218,35 @@ def test_a_display_is_a_descriptor(server: TinyServer) -> None:
         os.close(fd)
 
 
+def test_descriptors_go_along_each_with_a_byte_of_its_own(server: TinyServer) -> None:
+    got: list[bytes] = []
+
+    def associate(peer: Peer, call: Call) -> None:
+        for fd in call.fds:
+            got.append(os.read(fd, 9))
+            os.close(fd)
+        peer.send(PING + peer.link.reply(call, None))
+
+    server.answers[remote.DOMAIN_FD_ASSOCIATE] = associate
+    with connect(server.uri) as conn:
+        one = domain(server, conn)
+        pipes = [os.pipe() for _ in range(3)]
+        for number, (_, writing) in enumerate(pipes):
+            os.write(writing, b"%d" % number)
+        for _ in range(2):
+            one.fd_associate("g", [reading for reading, _ in pipes[1:]])
+            for _, writing in pipes:
+                os.write(writing, b"more")
+        assert got == [b"1", b"2", b"more", b"more"]
+        one.suspend()  # Nothing is left in between.
+        for pipe in pipes:
+            for fd in pipe:
+                os.close(fd)
+        for none in ([], [0] * 33):
+            with pytest.raises(InvalidArg, match="1 to 32"):
+                one.fd_associate("g", none)
+
+
 def test_a_server_that_dies_fails_the_call(server: TinyServer) -> None:
     server.answers[remote.CONNECT_GET_URI] = lambda peer, call: peer.hang_up()
     conn = connect(server.uri)

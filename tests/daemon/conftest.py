@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ class MemoryDriver:
         self.gate = asyncio.Event()
         self.gate.set()
         self.gone: list[object] = []
+        self.given: dict[tuple[UUID, str], tuple[object, list[int]]] = {}
         self._next = 1
 
     def emit(self, guest: Guest, event: int, detail: int) -> None:
@@ -226,6 +228,11 @@ class MemoryDriver:
         for guest in list(self.guests.values()):
             if guest.owner is owner and guest.id >= 0:
                 await self.destroy(guest.uuid, 0)
+
+    def fd_associate(self, uuid: UUID, name: str, fds: Sequence[int], flags: int, owner: object) -> None:
+        if flags:
+            raise InvalidArg("no flags here")
+        self.given[self._guest(uuid).uuid, name] = (owner, [os.fstat(fd).st_ino for fd in fds])
 
     async def open_console(self, uuid: UUID, device: str | None, flags: int) -> MemoryConsole:
         if self.consoles and self.consoles[-1].fileno() >= 0:

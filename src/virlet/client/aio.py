@@ -31,7 +31,7 @@ from virlet.client.setup import (
     polkit_request,
     wants_polkit,
 )
-from virlet.client.transport import close_all, dial, receive
+from virlet.client.transport import close_all, dial, receive, send_fd
 from virlet.client.uri import Target, resolve
 from virlet.client.values import Event, uuid_text
 from virlet.enums import ConsoleFlags, EventId
@@ -133,6 +133,25 @@ def _of_domain(
     return method
 
 
+class _Passed:
+    """A copy of a descriptor on its way to the server: the caller may close its own meanwhile."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+
+    def send(self, sock: socket.socket) -> int:
+        """Send it with its byte, and close the copy; the number of bytes.  Raises OSError."""
+        send_fd(sock, self._fd)
+        self.close()
+        return 1
+
+    def close(self) -> None:
+        """It will not be sent."""
+        os.close(self._fd)
+
+
 class Connection:
     """An open connection; an asynchronous context manager.  Any number of calls may wait at the same time."""
 
@@ -143,7 +162,7 @@ class Connection:
         self.core = Core(target.uri)
         """What it remembers; for streams and events."""
         self._loop = asyncio.get_running_loop()
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[bytes | _Passed] = deque()
         self._waiting_bytes = 0
         self._drained = asyncio.Event()
         self._drained.set()
@@ -204,6 +223,10 @@ class Connection:
     def hang_up(self, error: VirletError | None = None) -> None:
         """End it without a word; every call that waits fails with *error*."""
         close_all(self.core.end(error))
+        for item in self._unsent:
+            if isinstance(item, _Passed):
+                item.close()
+        self._unsent.clear()
         self._drained.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -220,7 +243,7 @@ class Connection:
         """Make a call and wait for what it gives; a caller that is cancelled leaves nothing behind."""
         future: asyncio.Future[T] = self._loop.create_future()
         serial, data = self.core.begin(request, future)
-        self.send(data)
+        self.send(data, request.fds)
         try:
             return await future
         except asyncio.CancelledError:
@@ -240,9 +263,15 @@ class Connection:
             raise
         return stream
 
-    def send(self, data: bytes) -> None:
-        """Send *data* as soon as the server takes it."""
+    def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Send *data* as soon as the server takes it, and copies of *fds*, each with one byte of its own, behind it."""
         if not data or self.core.lost is not None:
+            return
+        if fds:
+            passed = [_Passed(fd) for fd in fds]
+            self._unsent += [data, *passed]
+            self._waiting_bytes += len(data) + len(passed)
+            self._loop.add_writer(self._sock, self._writable)
             return
         if not self._unsent:
             try:
@@ -272,18 +301,19 @@ class Connection:
             self._loop.add_reader(self._sock, self._readable)
 
     def _writable(self) -> None:
+        head = self._unsent[0]
         try:
-            sent = self._sock.send(self._unsent[0])
+            sent = head.send(self._sock) if isinstance(head, _Passed) else self._sock.send(head)
         except BlockingIOError:
             return
         except OSError as error:
             self.hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
             return
         self._waiting_bytes -= sent
-        if sent == len(self._unsent[0]):
+        if isinstance(head, _Passed) or sent == len(head):
             self._unsent.popleft()
         else:
-            self._unsent[0] = self._unsent[0][sent:]
+            self._unsent[0] = head[sent:]
         if not self._unsent:
             self._loop.remove_writer(self._sock)
         if self._waiting_bytes <= UNSENT // 2:
@@ -375,6 +405,7 @@ class Domain:
     attach_device = _of_domain(ask.attach_device)
     detach_device = _of_domain(ask.detach_device)
     update_device = _of_domain(ask.update_device)
+    fd_associate = _of_domain(ask.fd_associate)
     metadata = _of_domain(ask.metadata)
     set_metadata = _of_domain(ask.set_metadata)
     open_graphics = _of_domain(ask.open_graphics)

@@ -6,6 +6,8 @@ are theirs.  All of them raise :class:`~virlet.errors.VirletError` with libvirt'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from virlet.client.mail import Inbox
 from virlet.client.request import Request, fd_request, request, same, stream_request
 from virlet.client.values import DomainInfo, Json, LogChunk, NodeInfo, State, bare_uuid
@@ -22,6 +24,7 @@ from virlet.enums import (
 )
 from virlet.errors import InvalidArg, NoDomain, RpcError
 from virlet.wire import remote, virlet
+from virlet.wire.packet import FDS_MAX
 from virlet.wire.types import Domain
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "driver_type",
     "explain",
     "explain_xml",
+    "fd_associate",
     "hostname",
     "id_",
     "info",
@@ -333,6 +337,17 @@ def set_metadata(
     """Set what :func:`metadata` reads; None removes it.  *key* is the prefix of the namespace."""
     args = remote.DomainSetMetadataArgs(dom, kind, value, key, namespace, int(flags))
     return request(remote.DOMAIN_SET_METADATA, args, same)
+
+
+def fd_associate(dom: Domain, name: str, fds: Sequence[int], flags: int = 0) -> Request[None]:
+    """Give the domain descriptors under the *name* of a group, as ``<virlet:backend fdgroup=…/>`` names it.
+
+    The server has copies until this connection ends; your own are yours to close.  InvalidArg for none or too many.
+    """
+    if not 1 <= len(fds) <= FDS_MAX:
+        raise InvalidArg(f"a group has 1 to {FDS_MAX} file descriptors, not {len(fds)}")
+    args = remote.DomainFdAssociateArgs(dom, name, flags)
+    return Request(remote.DOMAIN_FD_ASSOCIATE, args, same, fds=tuple(fds))
 
 
 def console(dom: Domain, device: str | None = None, flags: ConsoleFlags | int = 0) -> Request[Inbox]:

@@ -53,7 +53,7 @@ class Core:
         """The serial and the bytes of a call; *waiter* will hear of its end."""
         if self.lost is not None:
             raise self.lost
-        serial, data = self.link.call(request.procedure, request.args)
+        serial, data = self.link.call(request.procedure, request.args, fds=len(request.fds))
         self._waiting[serial] = (request, waiter)
         return serial, data
 

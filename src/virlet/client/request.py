@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Request(Generic[T]):
     """A procedure, its arguments, and what to make of the answer."""
 
-    __slots__ = ("args", "convert", "procedure", "takes_fd")
+    __slots__ = ("args", "convert", "fds", "procedure", "takes_fd")
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Request(Generic[T]):
         convert: Callable[[Any], T],
         *,
         takes_fd: bool = False,
+        fds: tuple[int, ...] = (),
     ) -> None:
         self.procedure = procedure
         self.args = args
@@ -34,6 +35,8 @@ class Request(Generic[T]):
         """Runs as soon as the reply is read, before anything that comes after it."""
         self.takes_fd = takes_fd
         """The answer is a file descriptor; nothing is converted."""
+        self.fds = fds
+        """Sent along; the caller keeps its own."""
 
 
 def request(procedure: Procedure[Args, Ret], args: Args, convert: Callable[[Ret], T]) -> Request[T]:

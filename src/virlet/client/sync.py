@@ -28,7 +28,7 @@ from virlet.client.setup import (
     wants_polkit,
 )
 from virlet.client.sync_streams import EventStream, Stream
-from virlet.client.transport import close_all, dial, receive
+from virlet.client.transport import close_all, dial, receive, send_fd
 from virlet.client.uri import Target, resolve
 from virlet.client.values import Event, uuid_text
 from virlet.enums import ConsoleFlags, EventId
@@ -190,7 +190,7 @@ class Connection:
         serial, data = self.core.begin(request, slot)
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            self.send(data)
+            self.send(data, request.fds)
             while not slot.done():
                 if not self.pump(None if end is None else max(0.0, end - time.monotonic())):
                     raise OperationTimeout(f"no answer to {request.procedure.api} after {timeout} s")
@@ -230,21 +230,36 @@ class Connection:
             self._hang_up(None)
         return True
 
-    def send(self, data: bytes) -> None:
-        """Send all of *data*; what the server sends meanwhile is taken, so that the two never wait for each other."""
-        self._unsent += data
+    def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        """Send all of *data*; what the server sends meanwhile is taken, so that the two never wait for each other.
+
+        Each of *fds* follows with one byte of its own, and nothing comes between.
+        """
         if self._sending:
+            self._unsent += data  # An answer to a PING; it goes out behind what is being sent.
             return
         self._sending = True
         try:
+            self._send_all(bytearray(data))
+            for fd in fds:
+                self._send_all(bytearray(1), fd)
             while self._unsent and self.core.lost is None:
-                self._send_some()
+                answers, self._unsent = self._unsent, bytearray()
+                self._send_all(answers)
         finally:
             self._sending = False
 
-    def _send_some(self) -> None:
+    def _send_all(self, data: bytearray, fd: int | None = None) -> None:
+        while data and self.core.lost is None:
+            self._send_some(data, fd)
+
+    def _send_some(self, data: bytearray, fd: int | None) -> None:
         try:
-            sent = self._sock.send(self._unsent, socket.MSG_DONTWAIT)
+            if fd is None:
+                sent = self._sock.send(data, socket.MSG_DONTWAIT)
+            else:
+                send_fd(self._sock, fd, socket.MSG_DONTWAIT)
+                sent = 1
         except BlockingIOError:
             self._poller.modify(self._sock, select.POLLIN | select.POLLOUT)
             try:
@@ -256,7 +271,7 @@ class Connection:
         except OSError as error:
             self._hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
         else:
-            del self._unsent[:sent]
+            del data[:sent]
 
     def _hang_up(self, error: VirletError | None) -> None:
         close_all(self.core.end(error))
@@ -310,6 +325,7 @@ class Domain:
     attach_device = _of_domain(ask.attach_device)
     detach_device = _of_domain(ask.detach_device)
     update_device = _of_domain(ask.update_device)
+    fd_associate = _of_domain(ask.fd_associate)
     metadata = _of_domain(ask.metadata)
     set_metadata = _of_domain(ask.set_metadata)
     open_graphics = _of_domain(ask.open_graphics)

@@ -56,9 +56,9 @@ def receive(sock: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def send_fd(sock: socket.socket, fd: int) -> None:
+def send_fd(sock: socket.socket, fd: int, flags: int = 0) -> None:
     """One descriptor with the zero byte that carries it.  Raises OSError."""
-    sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))])
+    sock.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))], flags)
 
 
 def close_all(fds: Iterable[int]) -> None:

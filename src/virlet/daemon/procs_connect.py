@@ -21,11 +21,12 @@ whose domain XML has passt and port forwards, and the oldest in a Debian that we
 FEATURES = {
     Feature.TYPED_PARAM_STRING,
     Feature.PROGRAM_KEEPALIVE,
+    Feature.FD_PASSING,
     Feature.REMOTE_EVENT_CALLBACK,
     Feature.REMOTE_CLOSE_CALLBACK,
     Feature.NETWORK_UPDATE_HAS_CORRECT_ORDER,
 }
-"""What is true of us.  FD_PASSING comes with the first call that takes descriptors, migration with migration."""
+"""What is true of us; migration comes with migration."""
 
 AUTH_NONE = 0
 

@@ -68,6 +68,13 @@ async def update_flags(session: Session, args: remote.DomainUpdateDeviceFlagsArg
     await devices.update(uuid_of(args.dom), args.xml, args.flags)
 
 
+@TABLE.on(remote.DOMAIN_FD_ASSOCIATE)
+def fd_associate(session: Session, args: remote.DomainFdAssociateArgs) -> None:
+    taker = session.fd_passing(remote.DOMAIN_FD_ASSOCIATE.api)
+    # The connection closes its own when the call is over, whatever becomes of it.
+    taker.fd_associate(uuid_of(args.dom), args.name, _this_call(session).fds, args.flags, session)
+
+
 @TABLE.on(remote.DOMAIN_OPEN_CONSOLE)
 def open_console(session: Session, args: remote.DomainOpenConsoleArgs) -> Coroutine[Any, Any, None]:
     check_flags(args.flags, CONSOLE_FLAGS, "qemuDomainOpenConsole")

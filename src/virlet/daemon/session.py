@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from virlet.engine.api import Console, Devices, Driver, Explain, Streams
+from virlet.engine.api import Console, Devices, Driver, Explain, FdPassing, Streams
 from virlet.errors import NoSupport
 from virlet.wire.link import Call
 
@@ -76,6 +76,12 @@ class Session:
     def devices(self, api: str) -> Devices:
         """The driver as one that has devices; :class:`NoSupport` naming *api* when it has none."""
         if not isinstance(self.driver, Devices):
+            raise NoSupport(api)
+        return self.driver
+
+    def fd_passing(self, api: str) -> FdPassing:
+        """The driver as one that takes descriptors; :class:`NoSupport` naming *api* when it does not."""
+        if not isinstance(self.driver, FdPassing):
             raise NoSupport(api)
         return self.driver
 

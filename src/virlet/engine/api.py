@@ -26,6 +26,7 @@ __all__ = [
     "EventSink",
     "Events",
     "Explain",
+    "FdPassing",
     "HelperEvent",
     "Lifecycle",
     "Node",
@@ -194,6 +195,15 @@ class Devices(Protocol):
     async def detach_alias(self, uuid: UUID, alias: str, flags: int) -> None: ...
 
     async def update(self, uuid: UUID, xml: str, flags: int) -> None: ...
+
+
+@runtime_checkable
+class FdPassing(Protocol):
+    """Descriptors that clients give for a domain."""
+
+    def fd_associate(self, uuid: UUID, name: str, fds: Sequence[int], flags: int, owner: object) -> None:
+        """Keep copies of *fds* as the group *name* until the connection *owner* ends; the caller closes its own."""
+        ...
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from uuid import UUID
 from virlet import paths
 from virlet.engine.events import EventHub
 from virlet.engine.facts import gather, probe_emulator, probe_other_passt
+from virlet.engine.fdgroups import FdGroups
 from virlet.engine.guest import Guest
 from virlet.engine.probe_host import probe_host
 from virlet.engine.status import StatusDir
@@ -126,6 +127,8 @@ class Context:
         self.definitions = Definitions(dirs.config / "domains")
         self.status = StatusDir(dirs.state, facts.host.machine_id, facts.host.boot_id)
         self.guests = Guests()
+        self.fd_groups = FdGroups()
+        """What clients have given."""
         self.tasks = Tasks()
         self.names = asyncio.Lock()
         """Held while a definition is written, so that no two guests get one name."""
@@ -147,14 +150,16 @@ class Context:
                 found = await probe_other_passt(path, self.dirs.cache)
                 self.facts = replace(self.facts, passts={**self.facts.passts, path: found})
 
-    def look_again(self, names: Iterable[str] = ()) -> None:
+    def look_again(self, names: Iterable[str] = (), domain: UUID | None = None) -> None:
         """Links, routes and name servers change while we run; looking costs 0.4 ms, so every plan is made afresh.
 
-        *names* are the links that the plan is about.  Raises :class:`SystemFailure` where the kernel does not tell.
+        *names* are the links that the plan is about, *domain* is whose descriptors count.  Raises
+        :class:`SystemFailure` where the kernel does not tell.
         """
         known = self.facts.host
         now = replace(probe_host(known.kvm), machine_id=known.machine_id, uuid=known.uuid)
-        self.facts = replace(self.facts, host=now, links=links(names))
+        given = self.fd_groups.kinds(domain) if domain is not None else {}
+        self.facts = replace(self.facts, host=now, links=links(names), given=given)
 
     async def ask_again(self) -> None:
         """Programs that were installed or upgraded since the daemon began are met as well."""

@@ -60,7 +60,7 @@ async def _attach_live(guest: Guest, nic: Interface, source: Source) -> None:
     context, live = guest.context, guest.live
     assert live is not None
     await context.know_passts((nic,))
-    context.look_again(links_named(with_interface(live, nic)))
+    context.look_again(links_named(with_interface(live, nic)), guest.uuid)
     try:
         dirs = context.guest_dirs(guest.uuid)
         placed, hot = plan_attach(live, nic, context.facts, dirs, context.registry)

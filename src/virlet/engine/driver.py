@@ -198,6 +198,8 @@ class QemuDriver:
         """Forget the definition; a running guest becomes transient."""
         _known(flags, sum(UndefineFlags), "qemuDomainUndefineFlags")
         await undefine(self._find(uuid))
+        if self._context.guests.get(uuid) is None:
+            self._context.fd_groups.domain_gone(uuid)
 
     async def create(self, xml: str, flags: int, owner: object) -> DomainRef:
         """Start a transient guest."""
@@ -276,7 +278,8 @@ class QemuDriver:
         await power.destroy(self._find(uuid), flags)
 
     async def owner_gone(self, owner: object) -> None:
-        """Destroy what that connection started with AUTODESTROY."""
+        """Destroy what that connection started with AUTODESTROY, and close the descriptors that it gave."""
+        self._context.fd_groups.owner_gone(owner)
         orphans = [each for each in self._context.guests if each.run is not None and each.run.owner is owner]
         for guest in orphans:
             with suppress(OperationInvalid):  # It has ended by itself meanwhile.
@@ -299,6 +302,13 @@ class QemuDriver:
     async def update(self, uuid: UUID, xml: str, flags: int) -> None:
         """Change an interface; of a running guest its link."""
         await devices.update(self._find(uuid), xml, flags)
+
+    # Descriptors
+
+    def fd_associate(self, uuid: UUID, name: str, fds: Sequence[int], flags: int, owner: object) -> None:
+        """Keep copies of descriptors for the domain's next start or attachment."""
+        _known(flags, 3, "qemuDomainFDAssociate")  # Security labels, of which there are none here.
+        self._context.fd_groups.associate(self._find(uuid).uuid, name, fds, owner)
 
     # Events and streams
 
@@ -355,6 +365,7 @@ class QemuDriver:
     async def close(self) -> None:
         """Let go of every process, monitor and task; guests run on."""
         self._follower.close()
+        self._context.fd_groups.close()
         await self._context.tasks.cancel()
         for guest in self._context.guests:
             await guest.let_go()

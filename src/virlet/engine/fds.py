@@ -20,6 +20,7 @@ from virlet.plan.base import (
     BridgeTap,
     Dial,
     FdSource,
+    Given,
     Listener,
     LogFile,
     OpenMacvtap,
@@ -155,6 +156,8 @@ class FdTable:
                 raise AssertionError("QEMU has to make that connection: see virlet.engine.door")
             case BridgeTap():
                 raise AssertionError("a bridge's tap is sent by a program: see virlet.engine.taps.open_all")
+            case Given():
+                raise AssertionError("what a client has given is there already: see virlet.engine.fdgroups")
 
     def _tap(self, tap: OpenTap) -> int:
         """One more queue of the device that its alias means."""

@@ -147,6 +147,7 @@ class _Attachment:
 
     async def _netdev(self, fds: FdTable, undo: AsyncExitStack) -> None:
         run, hot = self.run, self.hot
+        self.guest.context.fd_groups.lend(self.guest.uuid, (send.source for send in hot.sends), fds)
         await open_all(fds, (send.source for send in hot.sends))
         await self._taps(fds, undo)
         point("attach.opened")

@@ -67,7 +67,7 @@ GRACE = 2.0
 
 def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan]:
     """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
-    context.look_again(links_named(definition))
+    context.look_again(links_named(definition), definition.uuid)
     dirs = context.guest_dirs(definition.uuid)
     domain = assign_aliases(definition, dirs)
     try:
@@ -184,6 +184,7 @@ class _Launch:
         record = self._prepare(undo)
         with FdTable() as fds:
             undo.callback(fds.unlink)
+            self.guest.context.fd_groups.lend(self.guest.uuid, self.plan.fds, fds)
             await open_all(fds, self._sources())
             doors = {net.alias: undo.enter_context(Door(path)) for net in self._helped() if (path := _dialled(net))}
             point("start.bound")

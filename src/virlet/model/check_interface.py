@@ -53,6 +53,19 @@ def check_interface(nic: Interface, path: str) -> Iterator[Problem]:
     yield from check_passt_options(nic, path)
 
 
+def _given(at: _Nic) -> Iterator[Problem]:
+    """A group of descriptors is for one backend, on one type of interface."""
+    forced = at.nic.forced
+    if forced is None or forced.fdgroup is None:
+        return
+    if forced.name != "socket":
+        message = f"the backend '{forced.name}' takes no file descriptor group"
+        yield at.unsupported("virlet:backend/@fdgroup", message, "use name='socket'")
+    elif at.nic.type is not InterfaceType.USER or at.nic.needs_passt:
+        message = "a connection that was given can only be used with interface type='user', without passt"
+        yield at.unsupported("virlet:backend/@fdgroup", message)
+
+
 def _passt(at: _Nic) -> Iterator[Problem]:
     nic = at.nic
     passt = nic.wants_passt
@@ -339,6 +352,7 @@ def _rest(at: _Nic) -> Iterator[Problem]:
 
 _CHECKS: tuple[Callable[[_Nic], Iterator[Problem]], ...] = (
     _source,
+    _given,
     _passt,
     _ips,
     _routes,

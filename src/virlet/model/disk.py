@@ -95,6 +95,7 @@ class DiskSource(Element):
         default=None,
         doc="mandatory, requisite or optional",
     )
+    fdgroup: str | None = attr("@fdgroup", STR, default=None, doc="group of descriptors in place of a path; refused")
     index: int | None = attr("@index", UINT, default=None, live=True, doc="number in the chain of images")
     hosts: tuple[DiskHost, ...] = many(DiskHost, default=(), doc="network: the servers")
 

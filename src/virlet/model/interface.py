@@ -318,6 +318,9 @@ class ForcedBackend(Element):
         matching("name of a network backend", "[a-z0-9][a-z0-9-]*"),
         doc="passt, qemu-passt, slirp-helper, slirp, or one that another package brings; no other is tried",
     )
+    fdgroup: str | None = attr(
+        "@fdgroup", STR, default=None, doc="with name='socket': the group that a client has associated a connection by"
+    )
 
 
 @element("teaming")

@@ -33,6 +33,7 @@ REASONS: Final[dict[str, str]] = {
     "devices/disk/encryption": _NOT_YET,
     "devices/disk/iotune": _NOT_YET,
     "devices/disk/mirror": _NOT_YET,
+    "devices/disk/source/@fdgroup": "descriptors can be given for interfaces alone: " + _NOT_YET,
     "devices/disk/transient": _NOT_YET,
     "devices/filesystem": _NOT_YET,
     "devices/hostdev": _ROOT,

@@ -15,6 +15,7 @@ from virlet.model.interface import Interface, InterfaceSource, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import HIGHEST_PORT
+from virlet.net.given import check_given, group_of, plan_given
 from virlet.plan.base import JsonValue, NetPlan, TcpPeer
 from virlet.plan.facts import Facts, QemuFacts, Support
 
@@ -30,7 +31,9 @@ class Sockets:
     name = "socket"
 
     def handles(self, nic: Interface) -> bool:
-        """The four socket types."""
+        """The four socket types, and a socket that a client has given (``<virlet:backend fdgroup=…/>``)."""
+        if group_of(nic) is not None:
+            return nic.type is InterfaceType.USER and not nic.needs_passt
         return nic.type in _TYPES
 
     def judge(self, facts: Facts, qemu: QemuFacts) -> Support:
@@ -43,6 +46,9 @@ class Sockets:
 
     def check(self, nic: Interface, env: Env) -> Iterator[Problem]:
         """Ports that do not exist and addresses that QEMU's sockets cannot have."""
+        if group_of(nic) is not None:
+            yield from check_given(nic, env)
+            return
         source = _source(nic)
         for below, port in (("source/@port", source.port), ("source/local/@port", source.local_port)):
             if port is not None and not 1 <= port <= HIGHEST_PORT:
@@ -58,6 +64,8 @@ class Sockets:
 
     def plan(self, nic: Interface, env: Env) -> NetPlan:
         """Nothing to run and nothing to open: QEMU makes the socket."""
+        if group_of(nic) is not None:
+            return plan_given(nic, env, self.name)
         source = _source(nic)
         plain = "socket" in env.qemu.netdevs and not _is_ipv6(source)
         netdev = _socket(nic.type, source) if plain else _modern(nic.type, source)

@@ -28,6 +28,7 @@ __all__ = [
     "FdSource",
     "FileNeed",
     "Forward",
+    "Given",
     "GuestDirs",
     "HelperPlan",
     "Joined",
@@ -161,10 +162,20 @@ class BridgeTap:
     vnet_hdr: bool = False
 
 
-FdSource: TypeAlias = Listener | Dial | Accept | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A descriptor that a client has given us for the domain (``virDomainFDAssociate``), by the name of its group."""
+
+    group: str
+    index: int = 0
+
+
+FdSource: TypeAlias = (
+    Listener | Dial | Accept | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap | Given
+)
 """Anything a child can be handed as an open descriptor."""
 
-_SOURCES = (Listener, Dial, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap)
+_SOURCES = (Listener, Dial, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Given)
 
 JsonValue: TypeAlias = (
     "str | int | float | bool | FdSource | Joined | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"

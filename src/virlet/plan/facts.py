@@ -295,6 +295,9 @@ class Facts:
     """``None`` where passt is not installed."""
     slirp_helper: SlirpHelperFacts | None = None
     """``None`` where nobody asked."""
+    given: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Descriptors that clients have given for the domain in question, by group: ``stream``, ``datagram``, or what each
+    is instead."""
     links: Mapping[str, Link] = field(default_factory=dict)
     """The links that the domain in question names, by name; one that is missing does not exist."""
 

@@ -14,6 +14,7 @@ from virlet.plan.base import (
     BridgeTap,
     Dial,
     FdSource,
+    Given,
     HelperPlan,
     LaunchPlan,
     Listener,
@@ -97,3 +98,5 @@ def _opened(source: FdSource) -> str:
             return f"{path}, opened for reading and writing"
         case BridgeTap(bridge=bridge, helper=program, vnet_hdr=vnet):
             return f"sent by: {program}{' --use-vnet' if vnet else ''} --br={bridge} --fd=…"
+        case Given(group=group):
+            return f"given by a client as group '{group}' (virDomainFDAssociate)"
