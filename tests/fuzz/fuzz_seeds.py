@@ -234,6 +234,11 @@ def qemu_says() -> list[bytes]:
     stamp = {"seconds": 1, "microseconds": 2}
     events: list[object] = [
         {"event": "STOP", "timestamp": stamp},
+        {"event": 5},
+        {"event": "STOP", "data": 5},
+        {"event": "STOP", "timestamp": {"seconds": -1, "microseconds": -1}},
+        {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 10**400}},
+        {"event": "STOP", "timestamp": {"seconds": "1"}},
         {"event": "NETDEV_STREAM_DISCONNECTED", "data": {"netdev-id": "hostnet0"}, "timestamp": stamp},
         {"error": {"class": "GenericError", "desc": "no"}, "id": "1"},
     ]

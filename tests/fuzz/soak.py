@@ -24,6 +24,8 @@ from fuzzing import Broken, Cover, Mutator, Target, corpus, keep, throw
 ENOUGH = 0.90
 """Share of the branches that the soak has to reach."""
 BATCH = 50
+SMALL = 2048
+"""Bytes of an input that is kept."""
 GROWTH = 64
 """MiB by which the process may grow while a parser reads everything that is not watched."""
 MEMORY = 1 << 30
@@ -75,7 +77,8 @@ class Soak:
                 mutator.keep(data)
         self.cover.count()
         if grow:
-            keep(target.name, kept)
+            seeds = target.seeds()
+            keep(target.name, [data for data in kept if len(data) <= SMALL and data not in seeds])
         size = resident()
         self.accepted += sum(throw(target, data) for data in supply)
         more = (resident() - size) >> 20

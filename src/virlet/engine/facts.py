@@ -15,6 +15,7 @@ from virlet.engine.probe_host import probe_host
 from virlet.engine.probe_kvm import probe_kvm
 from virlet.engine.probe_passt import probe_passt
 from virlet.engine.probe_qemu import probe_qemu
+from virlet.engine.probe_security import probe_security
 from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import SystemFailure, VirletError
 from virlet.paths import program
@@ -58,7 +59,7 @@ async def gather(cache: Path | None = None, more: Sequence[Path] = ()) -> Facts:
         if qemu.arch == host.arch:
             host = probe_host(await _kvm(qemu, remembered))
             break
-    return Facts(host, known, passt, slirp_helper)
+    return Facts(host, known, passt, slirp_helper, security=probe_security())
 
 
 async def probe_emulator(path: Path, cache: Path | None = None) -> QemuFacts:

@@ -19,6 +19,7 @@ from virlet.net.rules import rules_of
 from virlet.plan.base import LaunchPlan, NetPlan
 from virlet.plan.facts import Support
 from virlet.plan.native import native
+from virlet.plan.security import judge_security
 from virlet.proc.ports import conflicts
 from virlet.proc.sockets import listeners
 
@@ -175,6 +176,9 @@ def doctor(context: Context) -> Facts:
             for qemu in facts.qemu.values()
         ],
         "passt": {"path": passt.path, "version": passt.version, **_verdict(passt.may_run)} if passt else None,
+        "security": {
+            name: _verdict(said) for name, said in judge_security(facts.security, passt.may_run if passt else None)
+        },
         "ping": host.may_ping,
         "lowest_port": host.unprivileged_port_start,
         "directories": {name: str(getattr(context.dirs, name)) for name in ("config", "state", "cache", "runtime")},

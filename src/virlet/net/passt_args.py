@@ -19,6 +19,7 @@ from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import FdSource, HelperPlan, LogFile, OnLoss, Ready, Word
 from virlet.plan.facts import Facts, PasstFacts, Support
 from virlet.plan.follow import ROUTE, missing_route
+from virlet.plan.security import unlock_passt
 
 __all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_log"]
 
@@ -34,7 +35,8 @@ def judge_passt(facts: Facts) -> Support:
     if passt is None:
         return Support(False, "passt is not installed", _INSTALL)
     if not passt.may_run:
-        return Support(False, f"passt may not run here: {passt.may_run.reason}", passt.may_run.hint)
+        hint = unlock_passt(facts.security) or passt.may_run.hint
+        return Support(False, f"passt may not run here: {passt.may_run.reason}", hint)
     missing = [option for option in _NEEDED if not passt.knows(option)]
     if missing:
         return Support(False, f"this passt has no --{missing[0]}", "use passt of 2023 or newer")

@@ -19,6 +19,7 @@ __all__ = [
     "MachineType",
     "PasstFacts",
     "QemuFacts",
+    "SecurityFacts",
     "SlirpHelperFacts",
     "Support",
     "Topology",
@@ -285,6 +286,28 @@ class SlirpHelperFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityFacts:
+    """Read from ``/sys/kernel/security``, ``/proc/sys`` and ``/etc``."""
+
+    modules: tuple[str, ...] = ()
+    """Linux security modules in force, in the kernel's order; empty also where the kernel does not show them."""
+    apparmor: bool = False
+    """AppArmor is in force."""
+    passt_profile: str = ""
+    """AppArmor's profile for passt; empty where none is installed."""
+    userns_by_profile: bool = False
+    """AppArmor lets only programs make user namespaces whose profile says so (Ubuntu 23.10 and later)."""
+    userns_most: int | None = None
+    """``user.max_user_namespaces``; None where the kernel does not show it."""
+    userns_clone: bool = True
+    """``kernel.unprivileged_userns_clone``, a switch of Debian's and of hardened kernels."""
+    selinux: str = ""
+    """``enforcing``, ``permissive``, or empty where SELinux is not in force."""
+    passt_policy: bool = False
+    """A policy module for passt is installed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a plan may know about the world."""
 
@@ -301,6 +324,7 @@ class Facts:
     links: Mapping[str, Link] = field(default_factory=dict)
     """The links that the domain in question names, by name; one that is missing does not exist."""
 
+    security: SecurityFacts = SecurityFacts()
     passts: Mapping[str, PasstFacts] = field(default_factory=dict)
     """Other programs that interfaces name (``<virlet:passt path=…>``), by path."""
 

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import NoReturn
@@ -121,6 +122,7 @@ class _Parser(argparse.ArgumentParser):
         raise BadOption(message)
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
     """What the helper understands."""
     made = _Parser(

@@ -51,6 +51,8 @@ def _rows(answer: Mapping[str, object]) -> Iterator[Row]:
 def _host(answer: Mapping[str, object]) -> Iterator[Row]:
     if "confinement" in answer:
         yield _verdict("QEMU confined to its files", answer["confinement"])
+    for name, verdict in _mapping(answer.get("security")).items():
+        yield _verdict(name, verdict)
     if "ping" in answer:
         may = bool(answer["ping"])
         step = None if may else "add your group to the sysctl net.ipv4.ping_group_range"
