@@ -36,6 +36,7 @@ SCRIPTS = {
     "leases": "sbin/leases",
     "control": "sbin/control",
     "services": "sbin/services",
+    "transfer": "sbin/transfer",
     "power-button": "etc/acpi/PWRF/00000080",
     "inittab": "etc/inittab",
 }

@@ -113,7 +113,16 @@ def test_every_attribute_that_libvirt_knows_in_libvirts_order(nic_of: NicOf, env
 def test_an_interface_that_names_no_backend_has_every_address_pinned(nic_of: NicOf, env_of: EnvOf) -> None:
     assert words(nic_of("<ip address='172.17.1.1' prefix='16'/>"), env_of())[4:] == [
         *("--address", "172.17.2.15", "--netmask", "16", "--gateway", "172.17.2.2"),
-        *("--address", "fec0::15", "--gateway", "fec0::2", "--dns-forward", "172.17.2.3", "--dns-forward", "fec0::3"),
+        *(
+            "--address",
+            "fec0::5054:ff:fe12:3456",
+            "--gateway",
+            "fec0::2",
+            "--dns-forward",
+            "172.17.2.3",
+            "--dns-forward",
+            "fec0::3",
+        ),
     ]
 
 

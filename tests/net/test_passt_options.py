@@ -175,7 +175,16 @@ def test_on_an_interface_that_names_no_backend_what_is_said_replaces_the_default
     assert moved[6:] == ["--dns-forward", "10.0.2.9", "--ipv4-only"]
     silent = words(nic_of(options(attributes="dhcp-dns='no' ipv4='no'")), env)
     assert silent == [
-        *("--address", "fec0::15", "--gateway", "fec0::2", "--dns-forward", "fec0::3", "--no-dhcp-dns", "--ipv6-only")
+        *(
+            "--address",
+            "fec0::5054:ff:fe12:3456",
+            "--gateway",
+            "fec0::2",
+            "--dns-forward",
+            "fec0::3",
+            "--no-dhcp-dns",
+            "--ipv6-only",
+        )
     ]
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from virlet.model.interface import InterfaceIp
 
-__all__ = ["View", "class_prefix", "guest_view"]
+__all__ = ["View", "class_prefix", "eui64", "guest_view"]
 
 _ALL = 0xFFFFFFFF
 _GUEST, _HOST, _DNS = 0x020F, 0x0202, 0x0203
@@ -25,12 +25,15 @@ class View:
     host4: IPv4Address
     dns4: IPv4Address
     guest6: IPv6Address
+    """What the guest makes of the prefix and its MAC address: the only one that a guest without DHCPv6 has."""
     host6: IPv6Address
     dns6: IPv6Address
 
 
-def guest_view(ips: Iterable[InterfaceIp]) -> View:
+def guest_view(ips: Iterable[InterfaceIp], mac: str) -> View:
     """What ``<ip>`` elements mean to QEMU's user network: an IPv4 address names the network, not the guest.
+
+    *mac* is the guest's; without one its IPv6 address has the host part of the IPv4 one.
 
     The host parts are those of 10.0.2.15, 10.0.2.2 and 10.0.2.3 (``net/slirp.c`` of QEMU).
     """
@@ -48,7 +51,14 @@ def guest_view(ips: Iterable[InterfaceIp]) -> View:
     def six(host: int) -> IPv6Address:
         return IPv6Address(int(net6) >> 64 << 64 | host)
 
-    return View(four(_GUEST), prefix4, four(_HOST), four(_DNS), six(0x15), six(2), six(3))
+    guest6 = eui64(net6, mac) if mac else six(0x15)
+    return View(four(_GUEST), prefix4, four(_HOST), four(_DNS), guest6, six(2), six(3))
+
+
+def eui64(prefix: IPv6Address, mac: str) -> IPv6Address:
+    """The address that a guest makes of *prefix* (64 bits) and its *mac* (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(prefix.packed[:8] + bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:])))
 
 
 def class_prefix(address: IPv4Address) -> int:

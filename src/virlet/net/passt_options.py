@@ -72,7 +72,7 @@ def _like_slirp(nic: Interface, passt: PasstFacts, env: Env, more: PasstOptions)
     it (``--dns-host``, 2025): with ``--dns`` alone, passt no longer asks the host which one that is.  Where
     ``<virlet:passt>`` says otherwise, that holds.
     """
-    view = guest_view(nic.ips)
+    view = guest_view(nic.ips, nic.mac or "")
     if more.ipv4 is not False:
         yield Option("address", str(view.guest4))
         yield Option("netmask", str(view.prefix4))

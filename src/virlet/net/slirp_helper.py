@@ -107,7 +107,7 @@ def _helper(nic: Interface, env: Env, helper: SlirpHelperFacts, frames: PairEnd,
 def _words(
     nic: Interface, env: Env, helper: SlirpHelperFacts, frames: PairEnd, watched: PairEnd | None
 ) -> Iterator[Word]:
-    view = guest_view(nic.ips)
+    view = guest_view(nic.ips, nic.mac or "")
     mask = IPv4Network((0, view.prefix4)).netmask
     yield from ("--fd", frames)
     if watched is not None:
