@@ -19,9 +19,11 @@ from virlet.model.fresh import RandomFresh
 from virlet.model.interface import Interface
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_defaults
+from virlet.plan.base import Need
 from virlet.plan.changes import Wanted, check_attach, find_interface, merge_update
 from virlet.plan.check import emulator_of
-from virlet.plan.hotplug import new_problems, plan_attach, with_interface
+from virlet.plan.hotplug import HotNet, new_problems, plan_attach, with_interface
+from virlet.plan.launch import NO_SANDBOX
 from virlet.plan.parts import add_device, find_alias, remove_device, replace_interface, tag_of
 from virlet.xml.source import Source
 
@@ -64,9 +66,20 @@ async def _attach_live(guest: Guest, nic: Interface, source: Source) -> None:
     try:
         dirs = context.guest_dirs(guest.uuid)
         placed, hot = plan_attach(live, nic, context.facts, dirs, context.registry)
+        _refuse_in_sandbox(guest, hot)
         await plug(guest, placed, hot)
     except BadConfig as error:
         raise BadConfig(_located(error.problems, source, len(live.devices.interfaces) + 1)) from None
+
+
+def _refuse_in_sandbox(guest: Guest, hot: HotNet) -> None:
+    """What needs a QEMU without its sandbox can only be part of a start: a sandbox cannot be left."""
+    run = guest.running()
+    if Need.NO_SANDBOX in hot.net.needs and (not run.record.unconfined or NO_SANDBOX not in run.taints):
+        raise OperationUnsupported(
+            f"the backend '{hot.net.backend}' needs a QEMU without sandbox, and that of '{guest.name}' has one",
+            hint="attach it with --config and start the guest again, or use <backend type='passt'/>",
+        )
 
 
 async def detach(guest: Guest, xml: str, flags: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
+from virlet.engine.forked import plug_in, supervised
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper, run_helper
 from virlet.engine.keep import inodes_of, keep
@@ -109,7 +110,9 @@ class _Attachment:
                 await self._netdev(fds, undo)
             else:
                 await self._netdev(fds, undo)
-                if helper is not None:
+                if helper is not None and helper.forked is not None:
+                    await self._forked(helper, undo)
+                elif helper is not None:
                     await self._helper(helper, fds, undo)
         point("attach.backed")
         await self.guest.execute("device_add", self.hot.device_add.arguments)
@@ -276,6 +279,17 @@ class _Attachment:
         helper.own(process)
         if self.peer.lost:
             helper.on_disconnected()
+
+    async def _forked(self, plan: HelperPlan, undo: AsyncExitStack) -> None:
+        """QEMU starts this helper itself."""
+        process = await plug_in(self.guest.execute, plan)
+        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity)
+        self._intend(record)
+        helper = self.run.helpers[self._alias] = supervised(self.guest, self.guest.tasks, record)
+        undo.push_async_callback(self._retire, helper)
+        if plan.ready is Ready.PORTS_LISTEN:
+            await wait_listening(process, plan.forwards, self.before)
+        helper.own(process)
 
     async def _retire(self, helper: Helper) -> None:
         if self.run.helpers.get(self._alias) is helper:

@@ -25,8 +25,9 @@ from virlet.engine.door import Door
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
+from virlet.engine.forked import let_end, plug_in, supervised
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.helpers import run_helper
 from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import refuse
@@ -44,14 +45,14 @@ from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
 from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
-from virlet.plan.launch import plan_launch
+from virlet.plan.launch import NO_SANDBOX, plan_launch
 from virlet.plan.rights import Grant
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
 from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
-from virlet.qmp.monitor import Event, Monitor, MonitorClosed
+from virlet.qmp.monitor import Event, Monitor, MonitorClosed, QmpError
 
 __all__ = ["Inbox", "plan_start", "start", "watch"]
 
@@ -207,7 +208,7 @@ class _Launch:
         await together(self._negotiate(qemu, sock, undo), *ready)
         point("start.ready")
         assert self.monitor is not None
-        await self._talk(self.monitor, paused=paused)
+        await self._talk(self.monitor, undo, paused=paused)
         return self._run(qemu, self.monitor, record)
 
     def _sources(self) -> Iterator[FdSource]:
@@ -244,7 +245,11 @@ class _Launch:
 
     def _helped(self) -> Iterator[NetPlan]:
         """Those whose helper is started now."""
-        return (net for net in self.plan.nets if net.helper is not None and not net.helper.waits_for)
+        return (
+            net
+            for net in self.plan.nets
+            if net.helper is not None and not net.helper.waits_for and net.helper.forked is None
+        )
 
     def _prepare(self, undo: AsyncExitStack) -> Record:
         guest, plan = self.guest, self.plan
@@ -302,6 +307,8 @@ class _Launch:
         _claim(output, plan.name)
         inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
         grants = self._confine()
+        if NO_SANDBOX in plan.tainted:
+            log.warning("%s: QEMU runs without its sandbox, because an interface of its has it start passt", plan.name)
         command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output, grants=grants)
         process = await spawn(command, f"QEMU of '{plan.name}'")
         undo.push_async_callback(process.terminate, GRACE)
@@ -383,9 +390,12 @@ class _Launch:
                 hint=f"see what it was told: virlet explain {shlex.quote(self.plan.name)}",
             )
 
-    async def _talk(self, monitor: Monitor, *, paused: bool) -> None:
+    async def _talk(self, monitor: Monitor, undo: AsyncExitStack, *, paused: bool) -> None:
         plan = self.plan
         try:
+            for net in plan.nets:
+                if net.helper is not None and net.helper.forked is not None:
+                    await self._plug_in(monitor, net.alias, net.helper, undo)
             for command in plan.before_cont:
                 await monitor.execute(command.name, command.arguments)
             point("start.told-qemu")
@@ -394,6 +404,21 @@ class _Launch:
         except MonitorClosed as error:
             said = self._said(plan.log.path) or error.detail
             raise InternalError(f"QEMU unexpectedly closed the monitor (vm='{plan.name}'): {said}") from error
+
+    async def _plug_in(self, monitor: Monitor, alias: str, plan: HelperPlan, undo: AsyncExitStack) -> None:
+        """Have QEMU start a helper, and wait for it; QEMU ends it when it ends itself."""
+        try:
+            process = await plug_in(monitor.execute, plan)
+        except QmpError as error:
+            said = self._said(self.plan.log.path)
+            raise InternalError(f"{error.detail}: {said}" if said else error.detail) from error
+        self.processes[alias] = process
+        undo.push_async_callback(let_end, plan, process)
+        try:
+            if plan.ready is Ready.PORTS_LISTEN:
+                await wait_listening(process, plan.forwards, self.before)
+        except BadConfig as error:
+            raise BadConfig(_located(self.definition, error.problems)) from None
 
     def _questions(self, monitor: Monitor, *, paused: bool) -> Iterator[Coroutine[Any, Any, object]]:
         if not paused:
@@ -414,7 +439,7 @@ class _Launch:
     def _run(self, qemu: Process, monitor: Monitor, record: Record) -> Run:
         run = Run(qemu, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
         for item in record.helpers:
-            helper = run.helpers[item.alias] = Helper(self.guest, self.guest.tasks, item)
+            helper = run.helpers[item.alias] = supervised(self.guest, self.guest.tasks, item)
             helper.keep(self.kept.get(item.alias))
         return run
 

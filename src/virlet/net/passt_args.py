@@ -16,12 +16,12 @@ from virlet.net.passt_follow import passt_follow
 from virlet.net.passt_options import passt_options
 from virlet.net.passt_params import check_params
 from virlet.net.rules import privileged_ports, rules_of
-from virlet.plan.base import FdSource, HelperPlan, LogFile, OnLoss, Ready, Word
+from virlet.plan.base import FdSource, Forward, HelperPlan, LogFile, OnLoss, Ready, Word
 from virlet.plan.facts import Facts, PasstFacts, Support
 from virlet.plan.follow import ROUTE, missing_route
 from virlet.plan.security import unlock_passt
 
-__all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_log"]
+__all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_log", "ports_of"]
 
 _NEEDED = ("fd", "foreground")
 _INSTALL = "install the package 'passt'"
@@ -54,8 +54,7 @@ def passt_helper(
     nic: Interface, env: Env, *how: Word, fds: tuple[FdSource, ...], on_loss: OnLoss = OnLoss.RESTART
 ) -> HelperPlan:
     """A passt in the foreground for *nic*, connected as the words *how* say, which name *fds*."""
-    rules = rules_of(nic, env.path)
-    forwards = tuple(forward for rule in rules if not forwards_everything(rule) for forward in flatten(rule))
+    forwards, everything = ports_of(nic, env)
     passt = env.facts.passt
     assert passt is not None  # judged before
     argv = tuple(passt_argv(nic, env, *how))
@@ -67,11 +66,18 @@ def passt_helper(
         ready=Ready.PORTS_LISTEN if forwards else Ready.SPAWNED,
         on_loss=on_loss,
         forwards=forwards,
-        forwards_all=tuple(rule.proto for rule in rules if forwards_everything(rule)),
+        forwards_all=everything,
         stderr=passt_log(nic, env),
         follow=follow,
         waits_for=ROUTE if missing_route(follow, env.facts.host.uplinks) else "",
     )
+
+
+def ports_of(nic: Interface, env: Env) -> tuple[tuple[Forward, ...], tuple[str, ...]]:
+    """The ranges that passt has to listen on, and the protocols of which it takes what it gets."""
+    rules = rules_of(nic, env.path)
+    forwards = tuple(forward for rule in rules if not forwards_everything(rule) for forward in flatten(rule))
+    return forwards, tuple(rule.proto for rule in rules if forwards_everything(rule))
 
 
 def passt_argv(nic: Interface, env: Env, *how: Word) -> Iterator[Word]:

@@ -27,6 +27,7 @@ __all__ = [
     "Dial",
     "FdSource",
     "FileNeed",
+    "Forked",
     "Forward",
     "Given",
     "GuestDirs",
@@ -223,6 +224,7 @@ class OnLoss(Enum):
     REPLUG = "give QEMU a new descriptor"
     REUSE = "start the same helper on the same descriptors, of which the engine keeps a copy"
     LINK_DOWN = "take the guest's link down"
+    QEMU = "see whether QEMU has started another one, else have it do so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,18 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Forked:
+    """How QEMU comes to start a helper itself."""
+
+    link: Path
+    """A link of ours to the program, by which QEMU runs it: without it QEMU cannot start another one."""
+    netdev: str
+    """Id of the netdev, which tells the process (``info network``)."""
+    adds: tuple[QmpCommand, ...]
+    """``netdev_add``, in order; each is taken away again by ``netdev_del``."""
+
+
+@dataclass(frozen=True, slots=True)
 class HelperPlan:
     """A process that stands beside QEMU."""
 
@@ -261,6 +275,8 @@ class HelperPlan:
     stderr: LogFile | None = None
     leaves: tuple[Path, ...] = ()
     """Files that it leaves behind and the engine removes."""
+    forked: Forked | None = None
+    """QEMU starts it, not we: *argv* is the program alone."""
     follow: Follow | None = None
     """What it settles of the host's network when it starts; None for one that settles nothing."""
     waits_for: str = ""

@@ -46,7 +46,7 @@ class SendFd:
 
 @dataclass(frozen=True, slots=True)
 class HotNet:
-    """The steps of an attachment: *sends*, *chardev_add*, *netdev_add*, the helper, *device_add*, *after*."""
+    """The steps of an attachment: *sends*, *chardev_add*, *netdev_add*, *then* or the helper, *device_add*, *after*."""
 
     net: NetPlan
     sends: tuple[SendFd, ...]
@@ -54,6 +54,8 @@ class HotNet:
     """What the backend speaks through."""
     netdev_add: QmpCommand
     device_add: QmpCommand
+    then: tuple[QmpCommand, ...]
+    """Further backends behind *netdev_add*'s, by which QEMU starts the helper itself."""
     after: tuple[QmpCommand, ...]
     listens: Path | None
     """The socket that QEMU binds soon after it has answered *netdev_add*; its helper is given a connection to it."""
@@ -84,6 +86,7 @@ def heat(net: NetPlan) -> HotNet:
         chardev_add=_chardev(net),
         netdev_add=QmpCommand("netdev_add", netdev),
         device_add=QmpCommand("device_add", device),
+        then=() if helper is None or helper.forked is None else helper.forked.adds,
         after=() if net.starts_up else (QmpCommand("set_link", {"name": net.alias, "up": False}),),
         listens=listens,
     )

@@ -20,6 +20,7 @@ from virlet.plan.base import (
     LaunchPlan,
     Listener,
     LogFile,
+    Need,
     NetPlan,
     QmpCommand,
     Word,
@@ -38,8 +39,10 @@ from virlet.plan.facts import Facts, QemuFacts
 from virlet.plan.peripherals import balloon, inputs, panics, rngs, watchdogs
 from virlet.plan.words import Piece, Scene, join
 
-__all__ = ["plan_launch", "plan_net", "plan_nets", "scene_of"]
+__all__ = ["NO_SANDBOX", "plan_launch", "plan_net", "plan_nets", "scene_of"]
 
+NO_SANDBOX = "no-sandbox"
+"""The taint of a QEMU that runs without its filter of system calls."""
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -70,7 +73,7 @@ def plan_launch(domain: Domain, facts: Facts, dirs: GuestDirs, registry: Registr
         directories=(dirs.runtime, dirs.logs),
         leaves=(monitor.path, *_sockets(nets), *whole.leaves),
         log=LogFile(dirs.logs / "qemu.log"),
-        tainted=_taints(domain),
+        tainted=tuple(_taints(domain, nets)),
         files_needed=whole.files,
         vnc_autoport=vnc_autoport(scene),
         ptys=whole.ptys,
@@ -129,7 +132,7 @@ def _pieces(scene: Scene, nets: Iterable[NetPlan], monitor: Listener) -> Iterato
     yield from watchdogs(scene)
     yield balloon(scene)
     yield from rngs(scene)
-    if scene.qemu.sandbox:
+    if scene.qemu.sandbox and not _unsandboxed(nets):
         yield Piece(("-sandbox", _SANDBOX))
     yield from panics(scene)
     yield Piece(("-msg", "timestamp=on"))
@@ -172,9 +175,17 @@ def _environment(domain: Domain) -> Mapping[str, str]:
     return {} if own is None else {env.name: env.value or "" for env in own.envs}
 
 
-def _taints(domain: Domain) -> tuple[str, ...]:
+def _taints(domain: Domain, nets: Iterable[NetPlan]) -> Iterator[str]:
     own = domain.qemu_commandline
-    return ("custom-argv",) if own is not None and (own.args or own.envs) else ()
+    if own is not None and (own.args or own.envs):
+        yield "custom-argv"
+    if _unsandboxed(nets):
+        yield NO_SANDBOX
+
+
+def _unsandboxed(nets: Iterable[NetPlan]) -> bool:
+    """QEMU's filter allows it to start nothing, and whatever it started would inherit it."""
+    return any(Need.NO_SANDBOX in net.needs for net in nets)
 
 
 def _links(nets: Iterable[NetPlan]) -> tuple[QmpCommand, ...]:

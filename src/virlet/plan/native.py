@@ -6,6 +6,7 @@ their lines are comments that say what is opened where.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from virlet.plan.base import (
     BridgeTap,
     Dial,
     FdSource,
+    Forked,
     Given,
     HelperPlan,
     LaunchPlan,
@@ -51,10 +53,20 @@ def _lines(plan: LaunchPlan) -> Iterator[str]:
         yield f"# descriptor {number}: {_opened(source)}"
     for net in plan.nets:
         yield from (f"# {net.alias}: {reason}" for reason in net.why)
-        if net.helper is not None:
+        if net.helper is not None and net.helper.forked is None:
             yield _helper(net.helper, numbers) + " &"
     front = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
     yield " \\\n  ".join([*front, *_options(plan.argv, numbers)]) + _redirect(plan.log)
+    for net in plan.nets:
+        if net.helper is not None and net.helper.forked is not None:
+            yield from _forked(net.alias, net.helper.argv, net.helper.forked)
+
+
+def _forked(alias: str, argv: tuple[Word, ...], forked: Forked) -> Iterator[str]:
+    """What is said at the monitor has no place in a shell either."""
+    yield f"# {alias}: {forked.link} is a link to {argv[0]}"
+    for command in forked.adds:
+        yield f"# {alias}: at the monitor: {command.name} {json.dumps(command.arguments)}"
 
 
 def _helper(helper: HelperPlan, numbers: dict[FdSource, int]) -> str:

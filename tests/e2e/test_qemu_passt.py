@@ -1,0 +1,154 @@
+"""QEMU's own passt: chosen only by name, outside QEMU's sandbox, kept alive although QEMU tells nobody of its loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from domains import domain, free_ports
+from session import Session, alive, console_of, gone, session
+from traffic import answer, traffic_back
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(120),
+    pytest.mark.usefixtures("leaks_allowed"),  # The daemon is another one at the end.
+]
+
+NAMESPACE = "https://virlet.dev/schemas/domain/1"
+BACK_AGAIN = 5.0
+
+
+def can() -> bool:
+    """Ask the installed QEMU."""
+    done = subprocess.run(
+        ["qemu-system-x86_64", "-netdev", "help"], capture_output=True, text=True, timeout=30, check=False
+    )
+    return "passt" in done.stdout.split()
+
+
+def nic(port: int, mac: str = "52:54:00:a8:33:fd", more: str = "") -> str:
+    return f"""<interface type='user' xmlns:virlet='{NAMESPACE}'>
+      <mac address='{mac}'/>
+      <model type='virtio'/>
+      <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
+      <virlet:backend name='qemu-passt'/>
+      {more}
+    </interface>"""
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Session]:
+    with session() as fresh:
+        fresh.start_daemon()
+        yield fresh
+
+
+def details(one: Session) -> Any:
+    return one.virlet_json("info", "native")["details"]
+
+
+def pid_of(one: Session) -> int:
+    return int(details(one)["helpers"][0]["pid"])
+
+
+def test_a_qemu_without_it_refuses_by_name(one: Session) -> None:
+    if can():
+        pytest.skip("this QEMU has the netdev")
+    one.define(domain("native", nic(free_ports().ssh)))
+    assert "has no -netdev" in one.virsh("start", "native", check=False)
+    one.virsh("undefine", "native")
+
+
+def test_the_whole_life_of_a_guest(one: Session) -> None:
+    """Boot, forward; passt killed, also where QEMU cannot start another; hot-plug; the daemon gone; destroy."""
+    if not can():
+        pytest.skip("this QEMU has no -netdev passt")
+    ports = free_ports()
+    one.define(domain("native", nic(ports.ssh)))
+    assert "without its sandbox" in one.virlet("explain", "native")
+    one.virsh("start", "native")
+    (qemu,) = one.helpers("qemu-system")
+    words = Path(f"/proc/{qemu}/cmdline").read_bytes()
+    assert b"-sandbox" not in words
+    assert "no-sandbox" in details(one)["tainted"]
+    console = console_of(one, "native")
+    console.ready(90)
+    assert console.lease.ip == "10.0.2.15"
+    assert answer(ports.ssh, 10) == "SSH-2.0-virlet-guest"
+    _killed(one, ports.ssh)
+    _killed_for_good(one, ports.ssh)
+    _plugged(one, ports.first)
+    one.stop_daemon(signal.SIGKILL)
+    os.kill(_passts(qemu)[0], signal.SIGKILL)
+    one.start_daemon()
+    assert traffic_back(ports.ssh, time.monotonic()) < BACK_AGAIN
+    one.virsh("suspend", "native")
+    os.kill(pid_of(one), signal.SIGKILL)
+    one.virsh("resume", "native")
+    assert traffic_back(ports.ssh, time.monotonic()) < BACK_AGAIN
+    passts = _passts(qemu)
+    assert passts
+    one.virsh("destroy", "native")
+    assert gone([qemu, *passts])
+    assert one.runtime_files() == []
+    assert not _pid_files(passts)
+    one.virsh("undefine", "native")
+
+
+def _killed(one: Session, port: int) -> None:
+    """QEMU starts another one, or we have it do so."""
+    for restarts in (1, 2):
+        pid = pid_of(one)
+        os.kill(pid, signal.SIGKILL)
+        assert traffic_back(port, time.monotonic()) < BACK_AGAIN
+        deadline = time.monotonic() + 5
+        while details(one)["helpers"][0]["restarts"] < restarts:
+            assert time.monotonic() < deadline, details(one)
+        assert pid_of(one) != pid
+
+
+def _killed_for_good(one: Session, port: int) -> None:
+    """QEMU's own attempt fails: the program is not where QEMU was told."""
+    (link,) = (one.base / "run" / "virlet").rglob("*.passt")
+    link.unlink()
+    link.symlink_to("/bin/false")
+    os.kill(pid_of(one), signal.SIGKILL)
+    assert traffic_back(port, time.monotonic()) < BACK_AGAIN
+
+
+def _plugged(one: Session, port: int) -> None:
+    """In and out while the guest runs."""
+    path = one.base / "nic.xml"
+    path.write_text(nic(port, "52:54:00:a8:33:fe"))
+    one.virsh("attach-device", "native", str(path))
+    helpers = details(one)["helpers"]
+    assert [each["condition"] for each in helpers] == ["running", "running"]
+    one.virsh("detach-device", "native", str(path))
+    assert gone([helpers[1]["pid"]], 10)
+    assert len(details(one)["helpers"]) == 1
+
+
+def _passts(qemu: int) -> list[int]:
+    """Those that QEMU has started: they are nobody's children."""
+    mark = f"{os.sep}virlet{os.sep}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != qemu:
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b".passt") and mark in words[0] and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def _pid_files(passts: list[int]) -> list[Path]:
+    return [path for path in Path("/tmp").glob("passt-*.pid") if path.read_text().strip() in map(str, passts)]
