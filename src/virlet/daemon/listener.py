@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from virlet.engine.files import make_private as make_directory
 from virlet.errors import AuthFailed, SystemFailure
 
 __all__ = ["Listener", "Peer", "make_private", "may_enter", "peer_of"]
@@ -51,11 +52,11 @@ def make_private(directory: Path) -> None:
 
     Raises :class:`AuthFailed` when it belongs to somebody else or others may write to it.
     """
+    make_directory(directory)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.stat(directory)
     except OSError as error:
-        raise SystemFailure.of(error, f"cannot make the directory {directory}") from None
+        raise SystemFailure.of(error, f"cannot look at the directory {directory}") from None
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
         raise AuthFailed(
             f"{directory} is not safe: owned by uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}",

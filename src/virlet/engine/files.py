@@ -27,9 +27,14 @@ quick disk is written where we stand and a slow one does not stop the other clie
 
 
 def make_private(path: Path) -> None:
-    """Make a directory (and what is missing above it), readable to nobody else."""
+    """Make a directory (and what is missing above it), readable to nobody else, whatever the umask is."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileNotFoundError:
+            # Not by parents=True: that makes the directories above as the umask likes.
+            make_private(path.parent)
+            path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SystemFailure.of(error, f"cannot make the directory '{path}'") from error
 

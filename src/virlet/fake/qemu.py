@@ -13,7 +13,9 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from virlet.fake import qemu_answers
 from virlet.fake.netdevs import Dialler, Stream
@@ -24,6 +26,8 @@ __all__ = ["DEFAULTS", "FakeQemu", "main"]
 DEFAULTS: Mapping[str, object] = {
     "refuse": "",  # Say this and exit 1 at once, as for a bad command line.
     "fail": {},  # Command → description: that command is refused.
+    "lie": {},  # Command → what it answers instead of the truth, any JSON; it is obeyed all the same.
+    "cry": [],  # (name, data) of events that it tells after "cont", any JSON.
     "powerdown": "obey",  # What the guest does when the power button is pressed: obey or ignore.
     "unplug": "obey",  # What the guest does when a device is to be taken away: obey, ignore or refuse.
     "sigterm": "obey",  # obey or ignore.
@@ -31,6 +35,12 @@ DEFAULTS: Mapping[str, object] = {
 
 _FLAGS = frozenset({"-S", "-nodefaults", "-no-user-config", "-no-shutdown", "-no-reboot", "-nographic", "-daemonize"})
 """Options that take no value."""
+
+
+def _pairs(value: object) -> Iterator[tuple[Any, Any]]:
+    """Events to be told; nothing about them need be true, or of a right type."""
+    if isinstance(value, list):
+        yield from ((name, data) for name, data in value)
 
 
 class _Stop(Exception):
@@ -133,7 +143,12 @@ class FakeQemu:
         handler = _COMMANDS.get(name)
         if handler is None:
             raise CommandError(f"The command {name} has not been found", "CommandNotFound")
-        return handler(self, arguments)
+        truth = handler(self, arguments)
+        if name == "cont":
+            for event, data in _pairs(self.behaviour["cry"]):
+                self._later.append(partial(self.event, event, data))
+        lies = self.behaviour["lie"]
+        return lies[name] if isinstance(lies, dict) and name in lies else truth
 
     def _query_status(self, arguments: Mapping[str, object]) -> object:
         return {"status": self._status, "singlestep": False, "running": self._status == "running"}

@@ -54,7 +54,7 @@ class QmpServer:
             seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
             stamp = {"seconds": seconds, "microseconds": nanos // 1000}
             message: dict[str, object] = {"timestamp": stamp, "event": name}
-            self._send({**message, "data": dict(data)} if data is not None else message)
+            self._send({**message, "data": data} if data is not None else message)
 
     def _accept(self) -> None:
         assert self._listener is not None
