@@ -35,11 +35,15 @@ XML = """<domain type='qemu'>
   <devices>{nic}<serial type='pty'/><console type='pty'/></devices>
 </domain>"""
 NIC = """<interface type='user'><mac address='52:54:00:a8:33:{n:02x}'/><model type='virtio'/>{backend}
-  <portForward proto='udp' address='127.0.0.1'><range start='{port}' to='7'/></portForward>{ours}</interface>"""
+  <portForward proto='udp' address='127.0.0.1'><range start='{port}' to='7'/></portForward>
+  <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>{ours}</interface>"""
 SLIRP = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/>"
 PASST = "<backend type='passt'/>"
+Traffic = Callable[[int, float], float]
 EVERY = 0.004
 """Seconds between two tries."""
+MOST = 200
+"""Tries that are waited for at a time."""
 
 
 def nic(port: int, *, backend: str = PASST, ours: str = "") -> str:
@@ -51,17 +55,37 @@ def traffic(port: int, since: float, timeout: float = 60.0) -> float:
 
     TCP would measure its own retransmissions, and a connection every 4 ms is too much for a guest under TCG.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("127.0.0.1", port))
+    with contextlib.ExitStack() as stack:
+        poller, socks = select.poll(), {}
         while time.perf_counter() - since < timeout:
             due = time.perf_counter() + EVERY
+            # A socket each: passt keeps what it learnt of a source while the guest was away.
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            socks[sock.fileno()] = sock
+            poller.register(sock, select.POLLIN)
             with contextlib.suppress(OSError):  # Nobody listens for a moment.
+                sock.connect(("127.0.0.1", port))
                 sock.send(b"anybody?")
-            while (left := due - time.perf_counter()) > 0 and select.select([sock], [], [], left)[0]:
-                with contextlib.suppress(OSError):
-                    sock.recv(100)
-                    return (time.perf_counter() - since) * 1e3
+            while (left := due - time.perf_counter()) > 0:
+                for fd, _ in poller.poll(left * 1e3):
+                    poller.unregister(fd)
+                    with contextlib.suppress(OSError):
+                        socks[fd].recv(100)
+                        return (time.perf_counter() - since) * 1e3
+            if len(socks) > MOST:
+                with socks.pop(next(iter(socks))) as oldest, contextlib.suppress(KeyError):
+                    poller.unregister(oldest)
     raise SystemExit(f"no traffic through port {port} within {timeout:g} s")
+
+
+def connection(port: int, since: float, timeout: float = 60.0) -> float:
+    """The same by TCP, a try after the other, for libvirt's guest, whose passt answers no UDP from the host here."""
+    while time.perf_counter() - since < timeout:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as sock:
+            sock.sendall(b"\n")
+            if sock.recv(100):
+                return (time.perf_counter() - since) * 1e3
+    raise SystemExit(f"no connection through port {port} within {timeout:g} s")
 
 
 class Daemon:
@@ -90,23 +114,23 @@ class Daemon:
 class Guest:
     """A running guest, the port of its network, and the helper behind it."""
 
-    def __init__(self, uri: str, directory: str, port: int, nic: str) -> None:
-        self.uri, self.name, self.port = uri, f"guest{port}", port
+    def __init__(self, uri: str, directory: str, port: int, nic: str, traffic: Traffic = traffic) -> None:
+        self.uri, self.name, self.port, self.traffic = uri, f"guest{port}", port, traffic
         connection = libvirt.open(uri)
         connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic)).create()
-        traffic(port, time.perf_counter())
+        self.traffic(port, time.perf_counter())
 
     @property
     def domain(self):  # type: ignore[no-untyped-def]
         return libvirt.open(self.uri).lookupByName(self.name)
 
     def undisturbed(self) -> float:
-        return traffic(self.port, time.perf_counter())
+        return self.traffic(self.port, time.perf_counter())
 
     def killed(self, *others: Guest) -> float:
         """Kill the helper of this guest and of *others*; from the kill to traffic through all of them."""
         since = self.kill(*others)
-        return max(traffic(guest.port, since) for guest in (self, *others))
+        return max(guest.traffic(guest.port, since) for guest in (self, *others))
 
     def kill(self, *others: Guest) -> float:
         pids = [helper_of(guest.port) for guest in (self, *others)]
@@ -123,13 +147,13 @@ class Guest:
         self.kill()
         since = time.perf_counter()
         domain.resume()
-        return traffic(self.port, since)
+        return self.traffic(self.port, since)
 
     def killed_without(self, daemon: Daemon) -> float:
         daemon.end(signal.SIGKILL)
         self.kill()
         daemon.begin()
-        return traffic(self.port, time.perf_counter())
+        return self.traffic(self.port, time.perf_counter())
 
 
 def ended(pid: int) -> None:
@@ -196,13 +220,14 @@ def theirs(guest: str, few: int) -> tuple[str, list[float]]:
     with home() as env, libvirtd(env) as (_, uri):
         name = name_of(libvirt.open(uri))
         try:
-            peer = Guest(uri, guest, 23701, nic(23701))
-        except libvirt.libvirtError as error:
-            print(f"{name} cannot do passt: {error}", flush=True)
+            peer = Guest(uri, guest, 23701, nic(23701), connection)
+        except (libvirt.libvirtError, SystemExit) as error:
+            print(f"no figure of {name}: {error}", flush=True)
             return name, []
-        took = repeated(peer.killed, few)
-        peer.domain.destroy()
-        return name, took
+        try:
+            return name, repeated(peer.killed, few)
+        finally:
+            peer.domain.destroy()
 
 
 def measure(guest: str, samples: int, few: int) -> list[Verdict]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -31,6 +30,7 @@ from virlet.daemon.settle import settle, share_heap
 from virlet.daemon.wake import wake
 from virlet.errors import BadConfig, Problem, SystemFailure, VirletError
 from virlet.fault import arm
+from virlet.proc.limits import raise_files
 
 if TYPE_CHECKING:
     import argparse
@@ -262,8 +262,7 @@ def _surroundings() -> None:
     os.umask(0o077)
     os.chdir("/")
     share_heap()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if hard == resource.RLIM_INFINITY else min(hard, FILES), hard))
+    raise_files(FILES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from virlet.fault import point
 from virlet.plan.rights import Grant
 from virlet.proc.confine import restrict
 from virlet.proc.identity import ProcessIdentity, identify_child
+from virlet.proc.limits import files_of_children
 from virlet.proc.process import Process
 
 __all__ = ["DEVNULL", "Command", "spawn"]
@@ -102,13 +103,18 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity]:
             process = confined.submit(_start_confined, command, command.grants).result()
     point("spawn.running")
     try:
-        for limit, values in command.limits.items():
+        for limit, values in _limits(command).items():
             resource.prlimit(process.pid, limit, values)
         return os.pidfd_open(process.pid), identify_child(process.pid)
     except OSError:
         process.kill()
         process.wait()
         raise
+
+
+def _limits(command: Command) -> Mapping[int, tuple[int, int]]:
+    before = files_of_children()
+    return command.limits if before is None else {resource.RLIMIT_NOFILE: before, **command.limits}
 
 
 def _start_confined(command: Command, grants: tuple[Grant, ...]) -> _Popen:

@@ -1,0 +1,167 @@
+"""Many definitions, many guests, many clients: nobody waits long for a daemon's return, or for the other clients."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faultstand import DOMAIN, PASST, Stand, free_ports
+
+from virlet.client.sync import Connection, connect
+
+pytestmark = [pytest.mark.faults]
+
+DEFINED, RUNNING, CLIENTS = 1000, 50, 1000
+BUSY = 1.5
+"""Load for each CPU above which a second of the daemon's is no second of a clock's."""
+
+
+def define_many(stand: Stand, connection: Connection, ports: list[int]) -> None:
+    for number in range(DEFINED):
+        nic = PASST.format(n=number % 256, port=ports[number] if number < RUNNING else 1024 + number)
+        connection.define(DOMAIN.format(name=f"guest{number}", uuid="", extra="", devices=nic))
+    for number in range(RUNNING):
+        connection.lookup_by_name(f"guest{number}").start()
+
+
+def test_a_thousand_definitions_and_fifty_guests_are_there_again_in_two_seconds(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stand.begin()
+    ports = free_ports(RUNNING)
+    with stand.client() as connection:
+        define_many(stand, connection, ports)
+    walls, works = [], []
+    for _ in range(3):
+        stand.end(signal.SIGKILL)
+        begun = time.monotonic()
+        works.append(stand.begin_plainly())
+        walls.append(time.monotonic() - begun)
+        with stand.client() as connection:
+            domains = connection.domains()
+            assert len(domains) == DEFINED
+            assert sum(domain.is_active() for domain in domains) == RUNNING
+    with capsys.disabled():
+        print(f"\n{DEFINED} definitions, {RUNNING} guests: ready after {min(walls):.2f} s ({min(works):.2f} s CPU)")
+    busy = os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
+    assert min(works if busy else walls) < 2
+    assert all(stand.answers(port) for port in ports)
+    with stand.client() as connection:
+        for domain in connection.domains(1):
+            domain.destroy()
+    stand.until(lambda: not stand.files(), "no file")
+    stand.reap()
+
+
+@pytest.fixture
+def room() -> Iterator[None]:
+    """Descriptors for a thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def resident(stand: Stand) -> int:
+    return int(Path(f"/proc/{stand.pid}/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+def calls(connection: Connection) -> float:
+    """Milliseconds of a call, the median of 300."""
+    took = []
+    for _ in range(300):
+        begun = time.perf_counter()
+        connection.hostname()
+        took.append((time.perf_counter() - begun) * 1e3)
+    return statistics.median(took)
+
+
+class Deaf:
+    """A client that asks and asks and never reads an answer."""
+
+    def __init__(self, stand: Stand) -> None:
+        self._connection = connect(stand.uri, start=False)
+        self.sock = socket.socket(fileno=os.dup(self._connection.fileno()))
+        self.sock.setblocking(False)
+
+    def ask(self) -> None:
+        # An unknown procedure: its answer is longer than the question.
+        question = bytes.fromhex("0000001c 20008086 00000001 000fffff 00000000 00000001 00000000")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.sock.send(question * 1000)
+
+    def close(self) -> None:
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self._connection.close()
+
+
+@pytest.mark.usefixtures("room")
+def test_a_thousand_idle_clients_and_a_deaf_one_slow_nobody_down(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stand.begin()
+    stand.quiet = stand.descriptors()
+    with stand.client() as connection:
+        alone, memory = min(calls(connection) for _ in range(3)), resident(stand)
+        with contextlib.ExitStack() as stack:
+            for _ in range(CLIENTS):
+                stack.enter_context(stand.client())
+            each = (resident(stand) - memory) / CLIENTS
+            deaf = Deaf(stand)
+            stack.callback(deaf.close)
+            deaf.ask()
+            crowded = min(calls(connection) for _ in range(3))
+            grown = resident(stand)
+            deaf.ask()
+            assert resident(stand) < grown + 4096, "what a deaf client is told piles up"
+        with capsys.disabled():
+            print(f"\n{CLIENTS} idle clients: {each:.1f} KiB each; a call takes {crowded:.3f} ms, alone {alone:.3f}")
+        assert crowded < 2 * alone
+        assert each < 64
+        assert connection.hostname()
+    stand.flat()
+
+
+def test_a_client_that_dies_inside_a_call_leaves_a_whole_guest(stand: Stand) -> None:
+    assert stand.begin()
+    stand.quiet = stand.descriptors()
+    (port,) = free_ports(1)
+    with stand.client() as connection:
+        connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port)))
+        for what in ("start", "destroy", "start", "destroy"):
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException), connect(stand.uri, start=False) as mine:
+                    getattr(mine.lookup_by_name("one"), what)()
+                os._exit(0)
+            # Anywhere in its life: before, in and after the call.
+            time.sleep(0.003 * (port % 7 + 1))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            stand.consistent(connection)
+        stand.nothing(connection)
+    stand.flat()
+
+
+def test_children_get_the_limit_of_descriptors_that_the_daemon_was_started_with(stand: Stand) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert stand.begin(before=f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (512, {hard}))")
+    soft, _ = resource.prlimit(stand.pid, resource.RLIMIT_NOFILE)
+    assert soft > 512
+    (port,) = free_ports(1)
+    with stand.client() as connection:
+        connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port))).start()
+        for program in ("/qemu-system", "/passt"):
+            (pid,) = stand.running(program)
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (512, hard), program
+        stand.nothing(connection)
