@@ -159,9 +159,15 @@ def test_a_log_is_printed_whole_and_by_name(virlet: Virlet, server: Connection, 
 def test_the_uri_is_printed_without_a_server(virlet: Virlet, home: Home) -> None:
     nowhere = {"VIRLET_URI": "test:///nowhere?socket=/nonexistent"}
     socket = home.path / "run" / "virlet" / "virletd.sock"
-    assert virlet("uri", env=nowhere).out == f"qemu+unix:///session?socket={socket}\n"
-    assert virlet("uri", "--json", env=nowhere).json["socket"] == str(socket)
+    assert virlet("uri", "--no-start", env=nowhere).out == f"qemu+unix:///session?socket={socket}\n"
+    assert virlet("uri", "--no-start", "--json", env=nowhere).json["socket"] == str(socket)
     assert not socket.parent.exists()
+
+
+def test_the_uri_is_printed_where_the_daemon_may_not_be_started(virlet: Virlet) -> None:
+    done = virlet("uri", env={"VIRLET_AUTOSTART": "0"})
+    assert done.out.startswith("qemu+unix:///session?socket=")
+    assert done.err.startswith("warning: the daemon does not run: ")
 
 
 def test_compat_is_switched_and_shown(virlet: Virlet) -> None:
@@ -225,7 +231,8 @@ SMALLEST = {
     "attach": ["web", "-"],
     "detach": ["web", "net0"],
     "link": ["web", "net0", "down"],
-    **{name: [] for name in ("ls", "port", "uri", "doctor", "version")},
+    "uri": ["--no-start"],
+    **{name: [] for name in ("ls", "port", "doctor", "version")},
 }
 STREAMS = ("console", "events", "edit", "reboot")
 

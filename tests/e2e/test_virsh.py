@@ -117,6 +117,14 @@ def test_a_plain_virsh_finds_the_domains_and_starts_the_daemon(one: Session) -> 
     os.kill(started[0], signal.SIGTERM)
 
 
+def test_the_uri_that_is_printed_is_one_that_virsh_can_use_at_once(one: Session) -> None:
+    one.stop_daemon()
+    uri = one.virlet("uri")
+    assert "Compiled against" in one.run("virsh", "-c", uri, "version").stdout
+    (started,) = [pid for pid, words in one.processes().items() if "virlet.daemon.main" in words]
+    os.kill(started, signal.SIGTERM)
+
+
 def test_a_daemon_killed_at_any_moment_of_a_start_or_an_end_leaves_nothing_unknown(one: Session) -> None:
     one.define(domain("demo", "<interface type='user'><model type='virtio'/><backend type='passt'/></interface>"))
     for step in range(20):

@@ -18,12 +18,13 @@ __all__ = ["compat", "uri", "version"]
 
 
 @command()
+@click.option("--no-start", is_flag=True, help="Print it only.")
 @pass_app
-def uri(app: App) -> None:
+def uri(app: App, no_start: bool) -> None:
     """Print the URI for virsh and other libvirt clients.
 
-    It names your own daemon's socket. Nothing is started, and virsh starts nothing either: run any other virlet command
-    first, or enable the unit virletd.socket.
+    It names your own daemon's socket. The daemon is started if it does not run, because virsh would not start it; where
+    it cannot be started the reason goes to standard error, and the URI is printed all the same.
 
     \b
     export LIBVIRT_DEFAULT_URI=$(virlet uri)
@@ -38,6 +39,20 @@ def uri(app: App) -> None:
         app.output.document({"uri": text, "socket": os.fspath(socket)})
     else:
         app.output.write(text + "\n")
+    if not no_start:
+        _start_own()
+
+
+def _start_own() -> None:
+    from virlet.cli.report import note
+    from virlet.client.sync import connect
+    from virlet.client.uri import DEFAULT
+    from virlet.errors import VirletError
+
+    try:
+        connect(DEFAULT).close()
+    except VirletError as error:
+        note(f"the daemon does not run: {error}")
 
 
 @command()
