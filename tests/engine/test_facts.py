@@ -151,6 +151,19 @@ async def test_a_passt_that_may_not_run_says_why(tmp_path: Path, said: str, hint
     assert not passt.needs_route
 
 
+@pytest.mark.parametrize(("said", "needs"), [("Invalid port specifier %lo/1", True), ("Permission denied", False)])
+async def test_a_passt_is_asked_whether_a_forward_may_name_a_link_alone(tmp_path: Path, said: str, needs: bool) -> None:
+    program = tmp_path / "passt"
+    program.write_text(
+        "#!/bin/sh\ncase $1 in --help|--version) exit 0;; esac\n"
+        f'case "$*" in *%lo/1*) echo "{said}" >&2; exit 1;; esac\n'
+    )
+    program.chmod(0o755)
+    passt = await probe_passt(program)
+    assert passt.may_run
+    assert passt.link_needs_address is needs
+
+
 @needs_qemu
 async def test_the_trial_of_kvm_passes_on_a_cpu_that_works() -> None:
     """TCG is such a CPU, so a "no" of KVM is KVM's."""

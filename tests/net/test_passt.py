@@ -186,6 +186,32 @@ def test_a_low_port_names_the_sysctl_and_passes_where_the_kernel_allows_it(nic_o
     assert list(Passt().check(nic, env_of(unprivileged_port_start=53))) == []
 
 
+def test_a_link_without_an_address_is_beyond_a_passt_of_2023(nic_of: NicOf, env_of: EnvOf) -> None:
+    env = env_of()
+    assert env.facts.passt is not None
+    old = env_of(passt=replace(env.facts.passt, link_needs_address=True))
+    alone = nic_of("<portForward proto='tcp' dev='lo'><range start='2022'/></portForward>", passt=True)
+    (problem,) = Passt().check(alone, old)
+    assert problem.path == "devices/interface[1]/portForward[1]/@dev"
+    assert "without an address" in problem.message
+    assert list(Passt().check(alone, env)) == []
+    both = nic_of("<portForward proto='tcp' dev='lo' address='127.0.0.1'><range start='2022'/></portForward>")
+    assert list(Passt().check(both, old)) == []
+
+
+def test_more_ports_than_a_process_may_open_are_refused_with_the_limit(nic_of: NicOf, env_of: EnvOf) -> None:
+    nic = nic_of(
+        "<portForward proto='tcp'><range start='2000' end='2999'/></portForward>"
+        "<portForward proto='udp'><range start='2000' end='2999'/></portForward>"
+    )
+    (problem,) = Passt().check(nic, env_of(open_files=2000))
+    assert problem.path == "devices/interface[1]/portForward[2]/range[1]"
+    assert "2000 forwarded ports" in problem.message
+    assert "RLIMIT_NOFILE" in (problem.hint or "")
+    assert list(Passt().check(nic, env_of(open_files=2100))) == []
+    assert list(Passt().check(nic, env_of())) == []
+
+
 @given(st.integers(0, 70_000))
 def test_an_mtu_is_either_refused_or_told_to_passt_and_the_card(size: int) -> None:
     from virlet.model.domain import parse_interface  # fixtures and hypothesis do not mix

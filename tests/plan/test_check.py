@@ -162,3 +162,22 @@ def test_a_port_wanted_by_two_interfaces_is_refused_when_defined(facts: Facts) -
 
 def test_a_good_domain_has_no_problem(facts: Facts, registry: Registry) -> None:
     assert check_launch(domain_of(facts, "<interface type='user'/><serial type='pty'/>"), facts, registry) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpus", "said"),
+    [
+        ("q35", 256, "more than 255 vCPUs require extended interrupt mode"),
+        ("pc", 255, ""),
+        ("q35", 255, ""),
+        ("q35", 10_000, "Maximum CPUs greater than specified machine type limit"),
+    ],
+)
+def test_more_cpus_than_interrupts_reach_are_refused(
+    machine: str, cpus: int, said: str, facts: Facts, registry: Registry
+) -> None:
+    board = f"<os><type arch='x86_64' machine='{machine}'>hvm</type></os>"
+    problems = check_launch(domain_of(facts, os=board, more=f"<vcpu>{cpus}</vcpu>"), facts, registry)
+    assert [problem.path for problem in problems] == (["vcpu"] * len(problems) if said else [])
+    assert said in "".join(problem.message for problem in problems)
+    assert bool(problems) is bool(said)

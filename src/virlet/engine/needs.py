@@ -14,7 +14,7 @@ from virlet.plan.base import Access, FileNeed, Forward, LaunchPlan, NetPlan, Tcp
 from virlet.proc.ports import conflicts
 from virlet.proc.sockets import Listeners
 
-__all__ = ["file_problem", "forwards_of", "refuse", "refuse_net"]
+__all__ = ["file_problem", "forwards_of", "hint_for", "refuse", "refuse_net"]
 
 _MODES = {
     Access.READ: os.R_OK,
@@ -22,6 +22,13 @@ _MODES = {
     Access.EXECUTE: os.R_OK | os.X_OK,
     Access.SOCKET: os.W_OK,
 }
+
+
+def hint_for(said: str, otherwise: str) -> str:
+    """What to do about a helper's last words, where they have a known cause."""
+    if os.strerror(errno.EMFILE) in said:
+        return "forward fewer ports, or raise the hard limit of open files (RLIMIT_NOFILE; LimitNOFILE= of a unit)"
+    return otherwise
 
 
 def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Problem]) -> None:

@@ -23,7 +23,7 @@ from virlet.engine.forked import plug_in, supervised
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper, run_helper
 from virlet.engine.keep import inodes_of, keep
-from virlet.engine.needs import refuse_net
+from virlet.engine.needs import hint_for, refuse_net
 from virlet.engine.status import Attaching, HelperRecord
 from virlet.engine.taps import open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
@@ -309,7 +309,7 @@ class _Attachment:
             words = tail(path, min(4096, size - said + 1)) if path is not None and size > said else ""
             raise InternalError(
                 f"Child process ({plan.name} of '{self.guest.name}') unexpected {process.status}: {words}",
-                hint=f"it was told: {shlex.join(str(word) for word in plan.argv if isinstance(word, str))}",
+                hint=hint_for(words, f"it was told: {shlex.join(word for word in plan.argv if isinstance(word, str))}"),
             )
 
     async def _accepted(self) -> None:

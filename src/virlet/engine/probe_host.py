@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 import uuid
@@ -47,6 +48,7 @@ def probe_host(kvm: Support) -> HostFacts:
         kvm=kvm,
         uplinks=(now := uplinks()),
         interfaces=frozenset(now.indexes),
+        open_files=_finite(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         unprivileged_port_start=_whole(_read("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 1024),
         may_ping=_may_ping(),
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
@@ -64,6 +66,11 @@ def _read(path: str) -> str:
         return Path(path).read_text("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _finite(limit: int) -> int:
+    """A resource limit, 0 for none."""
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _whole(text: str, otherwise: int = 0) -> int:

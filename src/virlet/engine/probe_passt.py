@@ -30,11 +30,13 @@ async def probe_passt(path: Path) -> PasstFacts:
 
     :raises SystemFailure: it cannot be executed at all.
     """
-    text, version, trial, no_route = await asyncio.gather(
+    text, version, trial, no_route, bound = await asyncio.gather(
         run((str(path), "--help"), "passt --help"),
         run((str(path), "--version"), "passt --version"),
         _try((str(path),)),
         _try_without_route(path),
+        # Port 1 is root's: a passt that understands it fails to listen there, and nothing is bound meanwhile.
+        _try((str(path),), "--tcp-ports", "%lo/1"),
     )
     # Both outputs: passt of 2023 prints its help as errors, and exits 1.
     options, address = parse_options(text.text)
@@ -44,6 +46,7 @@ async def probe_passt(path: Path) -> PasstFacts:
         options=options,
         may_run=_UNTRIED if no_uplink else _judge(trial),
         needs_route=no_uplink or (trial.ok and no_route is not None and not no_route.ok),
+        link_needs_address="Invalid port specifier" in bound.text,
         prefix_in_address="/" in address,
         version=version.text.partition("\n")[0].strip(),
     )
@@ -55,13 +58,13 @@ def parse_options(text: str) -> tuple[frozenset[str], str]:
     return frozenset(name for name, _ in found), next((rest for name, rest in found if name == "address"), "")
 
 
-async def _try(prefix: tuple[str, ...]) -> Outcome:
+async def _try(prefix: tuple[str, ...], *more: str) -> Outcome:
     """Start it on a connection whose other end has hung up already: one that may run ends at once, with status 0."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.shutdown(socket.SHUT_RDWR)
         fd = theirs.fileno()
-        return await run((*prefix, *_TRIAL, "--fd", str(fd)), "trial of passt", fds=(fd,))
+        return await run((*prefix, *_TRIAL, *more, "--fd", str(fd)), "trial of passt", fds=(fd,))
 
 
 async def _try_without_route(path: Path) -> Outcome | None:

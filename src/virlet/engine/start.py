@@ -30,7 +30,7 @@ from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import run_helper
 from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
-from virlet.engine.needs import refuse
+from virlet.engine.needs import hint_for, refuse
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.taps import open_all, put_back, run_downscripts, run_script
@@ -387,7 +387,7 @@ class _Launch:
             said = self._said(plan.stderr.path) if plan.stderr is not None else ""
             raise InternalError(
                 f"Child process ({plan.name} of '{self.plan.name}') unexpected {process.status}: {said}",
-                hint=f"see what it was told: virlet explain {shlex.quote(self.plan.name)}",
+                hint=hint_for(said, f"see what it was told: virlet explain {shlex.quote(self.plan.name)}"),
             )
 
     async def _talk(self, monitor: Monitor, undo: AsyncExitStack, *, paused: bool) -> None:

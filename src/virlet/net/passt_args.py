@@ -25,6 +25,8 @@ __all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_lo
 
 _NEEDED = ("fd", "foreground")
 _INSTALL = "install the package 'passt'"
+_OTHER_FILES = 64
+"""Open files of a passt that forwards nothing: it has a dozen and a connection needs three."""
 _SMALLEST_MTU = 68
 _LARGEST_MTU = 65_520
 
@@ -108,6 +110,8 @@ def check_passt(nic: Interface, env: Env) -> Iterator[Problem]:
             hint=f"use {_SMALLEST_MTU} to {_LARGEST_MTU}",
         )
     yield from _missing_links(nic, env)
+    yield from _links_alone(nic, env)
+    yield from _too_many(nic, env)
     yield from privileged_ports(nic, env.path, env.facts.host.unprivileged_port_start)
 
 
@@ -128,6 +132,33 @@ def _unknown_options(nic: Interface, env: Env, passt: PasstFacts) -> Iterator[Pr
             )
     if nic.passt is not None:
         yield from check_params(nic.passt, f"{env.path}/virlet:passt", passt)
+
+
+def _links_alone(nic: Interface, env: Env) -> Iterator[Problem]:
+    passt = env.facts.passt
+    if passt is None or not passt.link_needs_address:
+        return
+    for rule in rules_of(nic, env.path):
+        if rule.device and rule.address is None:
+            yield Problem(
+                f"{rule.path}/@dev",
+                f"the passt of this host ({passt.path}) cannot listen on a host interface without an address",
+                hint="name an address of that interface, too, or use a newer passt (2025-05 or later can)",
+            )
+
+
+def _too_many(nic: Interface, env: Env) -> Iterator[Problem]:
+    """Each port is a socket, and passt says so late and at length."""
+    most, total = env.facts.host.open_files, 0
+    for forward in ports_of(nic, env)[0] if most else ():
+        total += forward.end - forward.start + 1
+        if total + _OTHER_FILES > most:
+            yield Problem(
+                forward.path,
+                f"{total} forwarded ports are as many open files, and a process may have {most} of them here",
+                hint="forward fewer, or raise the hard limit of open files (RLIMIT_NOFILE; LimitNOFILE= of a unit)",
+            )
+            return
 
 
 def _missing_links(nic: Interface, env: Env) -> Iterator[Problem]:

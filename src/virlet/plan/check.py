@@ -22,6 +22,8 @@ __all__ = ["check_define", "check_launch", "emulator_of"]
 
 _NOWHERE = Path("/nonexistent")
 _HIGHEST_ACPI_INDEX = 16_383
+_WITHOUT_EIM = 255
+"""vCPUs of an x86 guest whose interrupts go without an IOMMU (libvirt's and QEMU's limit)."""
 
 
 def emulator_of(domain: Domain, facts: Facts) -> QemuFacts | None:
@@ -95,12 +97,23 @@ def _machine(domain: Domain, qemu: QemuFacts) -> Iterator[Problem]:
         return
     if domain.vcpus > board.max_cpus:
         yield Problem("vcpu", f"Maximum CPUs greater than specified machine type limit {board.max_cpus}")
+    yield from _many_cpus(domain, qemu)
     if board_of(domain) is None and machine not in ("none",):
         yield Problem(
             "os/type/@machine",
             f"virlet does not know where devices go on machine type '{machine}'",
             hint="use 'q35' or 'pc' on x86, 'virt' elsewhere",
         )
+
+
+def _many_cpus(domain: Domain, qemu: QemuFacts) -> Iterator[Problem]:
+    """Beyond the local APIC's 8-bit ids; libvirt's words."""
+    if domain.vcpus <= _WITHOUT_EIM or qemu.arch not in ("i686", "x86_64"):
+        return
+    text = f"more than {_WITHOUT_EIM} vCPUs require extended interrupt mode enabled on the iommu device"
+    if "q35" not in (domain.os.machine or ""):
+        text = f"more than {_WITHOUT_EIM} vCPUs are only supported on q35-based machine types"
+    yield Problem("vcpu", text, hint=f"use {_WITHOUT_EIM} or fewer: virlet makes no IOMMU")
 
 
 def _alike(machine: str, qemu: QemuFacts) -> str:

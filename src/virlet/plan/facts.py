@@ -172,6 +172,8 @@ class PasstFacts:
     """The answer of a real start, with an address and a gateway given.  A "no" has passt's own words as reason."""
     needs_route: bool = False
     """It refuses to start where the host has no route, even with an address and a gateway given (2023)."""
+    link_needs_address: bool = False
+    """It takes no forward that is bound to a link alone, ``%lo/80``, without an address (2023)."""
     prefix_in_address: bool = False
     """``--address ADDR/PREFIX`` is understood (2026)."""
     version: str = ""
@@ -220,6 +222,8 @@ class HostFacts:
     """The default routes."""
     interfaces: frozenset[str] = frozenset()
     """Names of the network links."""
+    open_files: int = 0
+    """How many files a process may have open at most (the hard RLIMIT_NOFILE); 0 where unknown."""
     unprivileged_port_start: int = 1024
     """The lowest port that anybody may bind (``net.ipv4.ip_unprivileged_port_start``)."""
     may_ping: bool = False
