@@ -68,7 +68,7 @@ def test_files_are_read_below_what_was_named_and_nothing_is_written(tmp_path: Pa
     (shared / "file").write_text("seen")
     other.write_text("hidden")
     said = child(
-        f"confine.restrict_files([Path({str(shared)!r})])\n"
+        f"from virlet.plan.rights import *\nconfine.restrict([Grant(Path({str(shared)!r}), Right.READ)])\n"
         f"print(open({str(shared / 'file')!r}).read())\n"
         f"for path, mode in (({str(other)!r}, 'r'), ({str(shared / 'new')!r}, 'w'), ({str(shared / 'file')!r}, 'a')):\n"
         "    try: open(path, mode); print('opened')\n"
@@ -82,7 +82,7 @@ def test_files_are_read_below_what_was_named_and_nothing_is_written(tmp_path: Pa
 @pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
 def test_the_network_is_left_alone() -> None:
     said = child(
-        "confine.restrict_files()\nserver = socket.create_server(('127.0.0.1', 0))\n"
+        "confine.restrict([])\nserver = socket.create_server(('127.0.0.1', 0))\n"
         "client = socket.socket()\nclient.connect(server.getsockname())\n"
         "print(client.getpeername() == server.getsockname())"
     )
@@ -93,8 +93,9 @@ def test_a_path_that_is_not_there_is_named() -> None:
     if landlock_version() == 0:
         pytest.skip("this kernel has no landlock")
     said = child(
-        "from virlet.errors import SystemFailure\n"
-        "try: confine.restrict_files([Path('/nowhere')])\nexcept SystemFailure as error: print(error)"
+        "from virlet.errors import SystemFailure\nfrom virlet.plan.rights import *\n"
+        "try: confine.restrict([Grant(Path('/nowhere'), Right.READ, must=True)])\n"
+        "except SystemFailure as error: print(error)"
     )
     assert "/nowhere" in said
 
@@ -109,19 +110,22 @@ def tried(what, *args):
 
 @pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")
 def test_each_right_is_what_it_says(tmp_path: Path) -> None:
-    for name in ("read", "write", "sockets"):
+    for name in ("read", "write", "sockets", "open"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("there")
     said = child(
         f"{TRY}\nroot = Path({str(tmp_path)!r})\n"
         "confine.restrict([Grant(root / 'read', Right.READ), Grant(root / 'write', Right.WRITE),"
-        " Grant(root / 'sockets', Right.BIND), Grant(root / 'missing', Right.READ)])\n"
+        " Grant(root / 'sockets', Right.BIND), Grant(root / 'open', Right.OPEN),"
+        " Grant(root / 'missing', Right.READ)])\n"
         "sock = socket.socket(socket.AF_UNIX)\n"
         "print(*[tried(open, root / where / 'file', how) for where in ('read', 'write', 'sockets') for how in 'ra'])\n"
+        "print(tried(open, root / 'open' / 'file'), tried(os.listdir, root / 'open'),"
+        " tried(os.listdir, root / 'read'))\n"
         "print(tried(open, root / 'write' / 'new', 'w'), tried(os.remove, root / 'write' / 'file'))\n"
         "print(tried(sock.bind, str(root / 'write' / 's')), tried(sock.bind, str(root / 'sockets' / 's')))"
     )
-    assert said.split("\n") == ["yes no no yes no no", "no no", "no yes"]
+    assert said.split("\n") == ["yes no no yes no no", "yes no yes", "no no", "no yes"]
 
 
 @pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")

@@ -12,7 +12,10 @@ __all__ = ["Confinement", "Grant", "Image", "Right"]
 class Right(Flag):
     """What may be done with a file, or with everything below a directory."""
 
-    READ = auto()
+    OPEN = auto()
+    """Files may be read whose names are known; the directory cannot be listed."""
+    LIST = auto()
+    READ = OPEN | LIST
     WRITE = auto()
     """Write to what is there, and control it if it is a device; nothing is made."""
     EXECUTE = auto()

@@ -11,7 +11,7 @@ import mmap
 import os
 import resource
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +24,6 @@ __all__ = [
     "deny_writable_code",
     "landlock_version",
     "restrict",
-    "restrict_files",
     "seal_code",
 ]
 
@@ -115,7 +114,8 @@ def seal_code() -> None:
 
 
 _ACCESS_OF_RIGHT = {
-    Right.READ: _READ_FILE | _READ_DIR,
+    Right.OPEN: _READ_FILE,
+    Right.LIST: _READ_DIR,
     Right.WRITE: _WRITE_FILE | _TRUNCATE | _IOCTL_DEV,
     Right.EXECUTE: _EXECUTE,
     Right.BIND: _MAKE_SOCK,
@@ -167,29 +167,6 @@ def restrict(grants: Iterable[Grant], *, connect: bool = False) -> int:
     finally:
         os.close(ruleset)
     return version
-
-
-def restrict_files(
-    readable: Sequence[Path] = (),
-    *,
-    executable: Sequence[Path] = (),
-    writable: Sequence[Path] = (),
-    connect: bool = False,
-) -> bool:
-    """:func:`restrict` for a program that makes no files: all of these paths must be there.
-
-    Returns False where there is no landlock.
-    """
-    return bool(
-        restrict(
-            (
-                *(Grant(path, Right.READ, must=True) for path in readable),
-                *(Grant(path, Right.READ | Right.EXECUTE, must=True) for path in executable),
-                *(Grant(path, Right.READ | Right.WRITE, must=True) for path in writable),
-            ),
-            connect=connect,
-        )
-    )
 
 
 def _allow(ruleset: int, grant: Grant, handled: int) -> None:

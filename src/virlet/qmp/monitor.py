@@ -239,7 +239,7 @@ def _event(message: Message) -> Event | None:
     if not isinstance(name, str) or not isinstance(data, Mapping) or not isinstance(stamp, Mapping):
         return None
     seconds, micros = stamp.get("seconds", 0), stamp.get("microseconds", 0)
-    if not isinstance(seconds, int) or not isinstance(micros, int) or not (0 <= seconds < _LATEST > abs(micros)):
+    if not isinstance(seconds, int) or not isinstance(micros, int) or not (0 <= seconds < _LATEST > micros >= 0):
         return Event(name, data, 0.0)  # QEMU says -1 where it does not know; more than that no clock shows.
     return Event(name, data, seconds + micros / 1e6)
 

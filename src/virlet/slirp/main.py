@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from virlet.errors import SystemFailure
+from virlet.plan.rights import Grant, Right
 from virlet.proc import confine
 from virlet.slirp.forwards import ForwardFailed, add_guest_forward, add_host_forward
 from virlet.slirp.library import Library, LibraryMissing
@@ -96,19 +97,23 @@ def _check_socket(fd: int) -> None:
 def _confine(options: Options) -> None:
     """Give up everything that carrying frames does not need.
 
-    libslirp reads the resolver's file again when it changes, and it changes by being replaced, so its directory stays
-    readable.  Commands of ``--guestfwd`` run in the same confinement: they read and run anything and write nothing.
+    libslirp reads the resolver's file again when it changes, and it changes by being replaced, so every file of known
+    name in its directory stays readable.  Commands of ``--guestfwd`` run in the same confinement: they read and run
+    anything and write nothing.
     """
-    commands = any(forward.kind in ("cmd", "tcp") for forward in options.guest_forwards)
-    readable = [path for path in (_RESOLVER.resolve().parent, options.tftp) if path is not None and path.exists()]
+    kinds = {forward.kind for forward in options.guest_forwards}
+    commands = bool(kinds & {"cmd", "tcp"})
+    grants = [Grant(_RESOLVER.resolve().parent, Right.OPEN)]
+    if options.tftp is not None:
+        grants.append(Grant(options.tftp, Right.READ))
+    if commands:
+        grants.append(Grant(Path("/"), Right.READ | Right.EXECUTE, must=True))
+        grants.append(Grant(Path(os.devnull), Right.READ | Right.WRITE, must=True))
     confine.deny_new_privileges()
     confine.deny_core_dumps()
     confine.seal_code()
     confine.deny_writable_code(children=not commands)
-    if commands:
-        confine.restrict_files(readable, executable=[Path("/")], writable=[Path(os.devnull)])
-    else:
-        confine.restrict_files(readable)
+    confine.restrict(grants, connect=commands or "unix" in kinds)
 
 
 def _die_with(parent: int) -> bool:
