@@ -13,6 +13,7 @@ import pytest
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env
 from virlet.net.bridge import Bridge
 from virlet.net.choose import registry
@@ -21,6 +22,7 @@ from virlet.net.internal import Internal
 from virlet.net.null import Null
 from virlet.net.passt import Passt
 from virlet.net.passt_vhostuser import PasstVhostUser
+from virlet.net.qemu_passt import QemuPasst
 from virlet.net.slirp import Slirp
 from virlet.net.slirp_helper import SlirpHelper
 from virlet.net.sockets import Sockets
@@ -78,6 +80,22 @@ class TestPasstVhostUser(NetBackendKit):
         "<interface type='vhostuser'><model type='virtio'/><backend type='passt'/><driver queues='2'/></interface>",
         *(text.replace("type='user'", "type='vhostuser'", 1) for text in TestPasst.refuses[:2]),
     )
+
+    def facts(self) -> Facts:
+        return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
+
+
+def _own(text: str) -> str:
+    """*text* with QEMU's own passt named."""
+    forced = "<virlet:backend name='qemu-passt'/></interface>"
+    whole = text.replace("/>", "></interface>", 1) if text == "<interface type='user'/>" else text
+    return whole.replace("type=", f"xmlns:virlet='{VIRLET}' type=", 1).replace("</interface>", forced)
+
+
+class TestQemuPasst(NetBackendKit):
+    backend = QemuPasst
+    carries = tuple(_own(text) for text in TestPasst.carries)
+    refuses = tuple(_own(text) for text in TestPasst.refuses)
 
     def facts(self) -> Facts:
         return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
