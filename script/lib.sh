@@ -12,6 +12,7 @@ umask 022
 ROOT_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TEST_USER=virlet-test
 NEWEST_ROOT=/var/lib/virlet-test/newest
+DEBIAN13_ROOT=/var/lib/virlet-test/debian13
 WORK=
 trap '[ -z "$WORK" ] || rm -rf "$WORK"' EXIT
 trap 'exit 130' INT

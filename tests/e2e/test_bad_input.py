@@ -163,6 +163,18 @@ def test_a_port_that_is_taken_is_named_with_its_address_and_its_owner(one: Sessi
     assert re.search(r"line \d+", text), text
 
 
+@pytest.mark.parametrize("backend", ["slirp", "slirp-helper"])
+def test_a_port_that_is_taken_is_named_whoever_would_listen(one: Session, backend: str) -> None:
+    ports = free_ports(26000)
+    forced = f"<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='{backend}'/>"
+    ranges = f"<range start='{ports.first}' end='{ports.first + 9}' to='1000'/>"
+    nic = f"<interface type='user'><portForward proto='tcp'>{ranges}</portForward>{forced}</interface>"
+    with socket.create_server(("127.0.0.1", ports.first + 5)):
+        text = start_error(one, "taken", domain("taken", nic))
+    assert re.search(rf"TCP port {ports.first + 5}( on 0.0.0.0)? is taken by .*\(pid {os.getpid()}\)", text), text
+    assert re.search(r"line \d+", text), text
+
+
 def test_ports_of_another_guest_are_named_with_that_guest(one: Session) -> None:
     ports = free_ports(26000)
     one.define(domain("owner", passt_nic(ports, one.base / "p.log")))

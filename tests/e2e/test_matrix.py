@@ -38,10 +38,18 @@ class Running:
         self.session, self.backend = one, backend
         self.tcp = free_ports(24000).first
         self.udp = self.tcp + 1
+        # QEMU's own slirp connects to it when it starts, once; the helper for each connection of the guest's.
+        self.service = socket.create_server(("127.0.0.1", 0))
+        more = ""
+        if backend in ("slirp", "slirp-helper"):
+            to = f"host='127.0.0.1' hostPort='{self.service.getsockname()[1]}'"
+            more = f"<virlet:guestForward address='10.0.2.100' port='7' {to}/>"
         nic = f"""<interface type='user'><mac address='{MAC}'/><model type='virtio'/>
           <portForward proto='tcp'><range start='{self.tcp}' to='22'/></portForward>
           <portForward proto='udp'><range start='{self.udp}' to='10101'/></portForward>
-          <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='{backend}'/></interface>"""
+          <virlet:backend name='{backend}'/>{more}</interface>""".replace(
+            "type='user'", "type='user' xmlns:virlet='https://virlet.dev/schemas/domain/1'"
+        )
         memory = f"{192 + 2 * MEGABYTES}</memory>"  # what is sent lies in a tmpfs, which has half of the memory
         extra = SHARED if backend == "passt-vhost-user" else ""
         one.define(domain("m", nic, extra=extra).replace("192</memory>", memory))
@@ -87,7 +95,9 @@ def running(request: pytest.FixtureRequest) -> Iterator[Running]:
         says = one.virlet_json("doctor")["qemu"][0]["networks"][request.param]
         if not says["ok"]:
             pytest.skip(f"elsewhere: {says['reason']}")
-        yield Running(one, request.param)
+        guest = Running(one, request.param)
+        with guest.service:
+            yield guest
 
 
 def test_the_backend_is_the_one_that_was_asked_for(running: Running) -> None:
@@ -130,6 +140,19 @@ def test_forwards_of_tcp_and_udp_reach_the_guest(running: Running, version: int)
         return
     assert running.banner(version) == "SSH-2.0-virlet-guest"
     assert running.echo(version) == b"ping"
+
+
+def test_an_address_of_the_network_leads_to_a_service_of_the_hosts(running: Running) -> None:
+    if not running.backend.startswith("slirp"):
+        return  # passt has no such thing, and says so: tests/net/test_guest_forwards.py
+    running.console.check("(echo guest; sleep 3) | nc -w 20 10.0.2.100 7 >/tmp/said &")
+    running.service.settimeout(20)
+    peer, _ = running.service.accept()
+    with peer:
+        peer.settimeout(20)
+        assert peer.recv(100) == b"guest\n"
+        peer.sendall(b"host\n")
+        running.console.check("until grep -q host /tmp/said; do usleep 50000; done", 20)
 
 
 @VERSIONS

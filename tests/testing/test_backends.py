@@ -48,6 +48,7 @@ class OnRecordedQemu(NetBackendKit):
 
 FORWARDS = """<portForward proto='tcp' address='127.0.0.1'><range start='2022' to='22'/><range start='5000' end='5009'/>
   <range start='5003' exclude='yes'/></portForward><portForward proto='udp'><range start='10101'/></portForward>"""
+NAMESPACE = "xmlns:virlet='https://virlet.dev/schemas/domain/1'"
 USER = (
     "<interface type='user'/>",
     "<interface type='user'><model type='virtio'/><ip address='172.17.2.0' prefix='24'/></interface>",
@@ -69,7 +70,14 @@ class TestPasst(OnRecordedQemu):
     )
 
 
-class TestPasstVhostUser(NetBackendKit):
+class OnNewestQemu(NetBackendKit):
+    """For what the oldest has not."""
+
+    def facts(self) -> Facts:
+        return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
+
+
+class TestPasstVhostUser(OnNewestQemu):
     backend = PasstVhostUser
     carries = (
         f"<interface type='vhostuser'><backend type='passt'/><source dev='eth0'/>{FORWARDS}</interface>",
@@ -81,8 +89,18 @@ class TestPasstVhostUser(NetBackendKit):
         *(text.replace("type='user'", "type='vhostuser'", 1) for text in TestPasst.refuses[:2]),
     )
 
-    def facts(self) -> Facts:
-        return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
+
+QEMU_PASST = f"<interface type='user' {NAMESPACE}><model type='virtio'/><virlet:backend name='qemu-passt'/>"
+
+
+class TestQemuPasst(OnNewestQemu):
+    backend = QemuPasst
+    carries = (f"{QEMU_PASST}</interface>", f"{QEMU_PASST}<backend type='passt'/>{FORWARDS}</interface>")
+    refuses = (f"{QEMU_PASST}<source dev='nope'/><backend type='passt'/></interface>",)
+
+
+INTO_THE_HOST = "<virlet:guestForward address='10.0.2.100' port='7' host='192.0.2.9'/>"
+SLIRPS = (*USER, f"<interface type='user' {NAMESPACE}>{INTO_THE_HOST}</interface>")
 
 
 def _own(text: str) -> str:
@@ -103,7 +121,7 @@ class TestQemuPasst(NetBackendKit):
 
 class TestSlirp(OnRecordedQemu):
     backend = Slirp
-    carries = USER
+    carries = SLIRPS
     refuses = (
         "<interface type='user'><portForward proto='tcp'/></interface>",
         "<interface type='user'><portForward proto='tcp' dev='eth0'><range start='2022'/></portForward></interface>",
@@ -112,7 +130,7 @@ class TestSlirp(OnRecordedQemu):
 
 class TestSlirpHelper(OnRecordedQemu):
     backend = SlirpHelper
-    carries = USER
+    carries = SLIRPS
     refuses = TestSlirp.refuses
 
 

@@ -77,7 +77,7 @@ def _interface(net: NetPlan) -> Facts:
         "helper": helper.name if helper is not None else None,
         "forwards": [
             {"proto": f.proto, "address": f.address, "dev": f.device, "start": f.start, "end": f.end, "to": f.to}
-            for f in (helper.forwards if helper is not None else ())
+            for f in net.listens_on
         ],
         "link": "up" if net.link_up else "down",
     }

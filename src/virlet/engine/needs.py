@@ -51,7 +51,7 @@ def refuse_net(net: NetPlan, before: Listeners) -> None:
     problems = [_file(number, need) for need in net.files if (number := file_problem(need))]
     problems += net.refusals
     problems += _nobody(net.dials, before) if net.dials is not None else ()
-    problems += conflicts(net.helper.forwards, before) if net.helper is not None else []
+    problems += conflicts(net.listens_on, before)
     if problems:
         raise BadConfig(problems)
 
@@ -74,7 +74,7 @@ def _nobody(peer: TcpPeer, before: Listeners) -> Iterator[Problem]:
 
 def forwards_of(plan: LaunchPlan) -> Sequence[Forward]:
     """Every forwarded range of every interface."""
-    return [forward for net in plan.nets if net.helper is not None for forward in net.helper.forwards]
+    return [forward for net in plan.nets for forward in net.listens_on]
 
 
 def file_problem(need: FileNeed) -> int:

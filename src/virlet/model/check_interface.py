@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from virlet.enums import ErrorCode, ErrorDomain
 from virlet.errors import Problem
+from virlet.model.check_guest_forward import check_guest_forwards
 from virlet.model.check_passt import check_passt_options
 from virlet.model.interface import (
     Family,
@@ -51,6 +52,7 @@ def check_interface(nic: Interface, path: str) -> Iterator[Problem]:
     for check in _CHECKS:
         yield from check(subject)
     yield from check_passt_options(nic, path)
+    yield from check_guest_forwards(nic, path)
 
 
 def _given(at: _Nic) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from virlet.enums import ErrorCode
 from virlet.model.address import Address
 from virlet.model.device import BootOrder, Rom, address, alias
+from virlet.model.guest_forward import GuestForward
 from virlet.model.namespaces import VIRLET
 from virlet.model.passt import PasstOptions
 from virlet.xml.declare import Element, attr, child, element, many, raw
@@ -401,6 +402,9 @@ class Interface(Element):
     address: Address | None = address()
     forced: ForcedBackend | None = child(ForcedBackend, default=None, doc="virlet's own: who has to carry it")
     passt: PasstOptions | None = child(PasstOptions, default=None, doc="virlet's own: what passt is told")
+    guest_forwards: tuple[GuestForward, ...] = many(
+        GuestForward, default=(), doc="virlet's own: addresses of the guest's network that lead to the host (slirp)"
+    )
 
     @property
     def forced_backend(self) -> str | None:

@@ -12,6 +12,7 @@ from virlet.errors import Problem
 from virlet.model.interface import Interface
 from virlet.net.base import Env
 from virlet.net.forwards import flatten, forwards_everything
+from virlet.net.guest_forwards import no_guest_forwards
 from virlet.net.passt_follow import passt_follow
 from virlet.net.passt_options import passt_options
 from virlet.net.passt_params import check_params
@@ -112,6 +113,7 @@ def check_passt(nic: Interface, env: Env) -> Iterator[Problem]:
     yield from _missing_links(nic, env)
     yield from _links_alone(nic, env)
     yield from _too_many(nic, env)
+    yield from no_guest_forwards(nic, env.path, "passt")
     yield from privileged_ports(nic, env.path, env.facts.host.unprivileged_port_start)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import Rule, flatten, forwards_everything
+from virlet.net.guest_forwards import guest_forward, strange_guest_forwards
 from virlet.net.rules import privileged_ports, rules_of
-from virlet.plan.base import JsonValue, NetPlan
+from virlet.plan.base import Access, FileNeed, Forward, JsonValue, NetPlan
 from virlet.plan.facts import Facts, QemuFacts, Support
 
 __all__ = ["Slirp"]
 
 _MOST_FORWARDS = 4096
 _PASST = "add <backend type='passt'/>"
+_HELPER = "use <virlet:backend name='slirp-helper'/>"
 
 
 class Slirp:
@@ -42,6 +46,11 @@ class Slirp:
         for rule in rules_of(nic, env.path):
             yield from _unforwardable(rule)
         yield from privileged_ports(nic, env.path, env.facts.host.unprivileged_port_start)
+        yield from strange_guest_forwards(nic, env.path)
+        for number, forward in enumerate(nic.guest_forwards, 1):
+            if forward.command is not None:
+                where = f"{env.path}/virlet:guestForward[{number}]/@command"
+                yield Problem(where, "QEMU is confined and starts no programs", hint=_HELPER)
 
     def plan(self, nic: Interface, env: Env) -> NetPlan:
         """Nothing to run: QEMU does it all."""
@@ -56,6 +65,8 @@ class Slirp:
         forwards = tuple({"str": word} for rule in rules_of(nic, env.path) for word in _hostfwd(rule))
         if forwards:
             netdev["hostfwd"] = forwards
+        if nic.guest_forwards:
+            netdev["guestfwd"] = tuple({"str": guest_forward(forward)} for forward in nic.guest_forwards)
         netdev["id"] = netdev_id(nic)
         return NetPlan(
             alias=nic.alias or "",
@@ -66,7 +77,24 @@ class Slirp:
             helper=None,
             fds=(),
             link_up=nic.link_up,
+            forwards=tuple(_listened(nic, env.path)),
+            files=tuple(_dialled(nic, env.path)),
         )
+
+
+def _listened(nic: Interface, path: str) -> Iterator[Forward]:
+    """Host ports that QEMU will listen on: IPv4 alone."""
+    for rule in rules_of(nic, path):
+        for forward in flatten(rule):
+            yield replace(forward, address=forward.address or "0.0.0.0")
+
+
+def _dialled(nic: Interface, path: str) -> Iterator[FileNeed]:
+    """QEMU connects when it starts, once."""
+    for number, forward in enumerate(nic.guest_forwards, 1):
+        if forward.socket is not None:
+            where = f"{path}/virlet:guestForward[{number}]/@socket"
+            yield FileNeed(Path(forward.socket), Access.SOCKET, where, "socket of the guest forward")
 
 
 def _hostfwd(rule: Rule) -> Iterator[str]:

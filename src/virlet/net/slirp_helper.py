@@ -17,6 +17,7 @@ from virlet.net.addressing import guest_view
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import Rule, flatten, forwards_everything
+from virlet.net.guest_forwards import guest_forward, no_guest_forwards, strange_guest_forwards
 from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import HelperPlan, LogFile, NetPlan, OnLoss, PairEnd, Ready, Word
 from virlet.plan.facts import Facts, QemuFacts, SlirpHelperFacts, Support
@@ -61,6 +62,10 @@ class SlirpHelper:
         for rule in rules_of(nic, env.path):
             yield from _unforwardable(rule, helper)
         yield from privileged_ports(nic, env.path, env.facts.host.unprivileged_port_start)
+        if helper.knows("guestfwd"):
+            yield from strange_guest_forwards(nic, env.path)
+        else:
+            yield from no_guest_forwards(nic, env.path, helper.command[0])
 
     def plan(self, nic: Interface, env: Env) -> NetPlan:
         """The helper on one end of a pair of datagram sockets, QEMU on the other."""
@@ -122,6 +127,8 @@ def _words(
     for rule in rules_of(nic, env.path):
         for word in _hostfwd(rule):
             yield from ("--hostfwd", word)
+    for forward in nic.guest_forwards:
+        yield from ("--guestfwd", guest_forward(forward))
 
 
 def _prefix6(host: IPv6Address) -> IPv6Address:

@@ -408,6 +408,13 @@ class NetPlan:
     """Who has to listen when QEMU starts; a QEMU of before 8 says nothing when nobody does, and never tries again."""
     waits_for: str = ""
     """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
+    forwards: tuple[Forward, ...] = ()
+    """Host ports that QEMU itself listens on; the engine looks that they are free before it starts."""
+
+    @property
+    def listens_on(self) -> tuple[Forward, ...]:
+        """Every host port that is forwarded by name, whoever listens."""
+        return (*self.forwards, *(self.helper.forwards if self.helper is not None else ()))
 
     @property
     def starts_up(self) -> bool:
