@@ -41,6 +41,11 @@ BAD = [
         "virlet:passt/virlet:search[1]",
         "that nothing is",
     ),
+    (
+        "<virlet:passt><virlet:outbound address='::1'/></virlet:passt>",
+        "virlet:passt/virlet:outbound[1]/@address",
+        "cannot be where connections come from",
+    ),
     ("<virlet:passt mtu='1400'/>", "virlet:passt/@mtu", "has no attribute 'mtu'"),
     ("<virlet:passt dns='10.0.0.1'/>", "virlet:passt/@dns", "has no attribute 'dns'"),
     ("<virlet:passt><virlet:fqdn name='h'/></virlet:passt>", "virlet:passt/virlet:fqdn", "has no element"),

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env
 from virlet.net.passt import Passt
 from virlet.plan.base import render
@@ -120,6 +122,65 @@ def test_a_named_passt_offers_the_address_and_the_mtu_of_the_xml(nic_of: NicOf, 
         address, options = _lease(guest)
     assert (address, _address(options[1])) == ("192.168.221.122", "255.255.255.0")
     assert int.from_bytes(options[26], "big") == 1400
+
+
+OPTIONS = {
+    "messages": "trace='yes'",
+    "quiet": "quiet='yes'",
+    "mac": "mac='52:55:0a:00:02:02'",
+    "outbound": "<virlet:outbound address='192.0.2.7'/><virlet:outbound address='2001:db8::7'/>",
+    "dns": "<virlet:dns address='192.0.2.53'/><virlet:dns address='2001:db8::53'/>",
+    "no dns": "<virlet:dns address='none'/>",
+    "search": "<virlet:search domain='a.example'/><virlet:search domain='b.example'/>",
+    "no search": "<virlet:search domain='none'/>",
+    "offers": "dhcp-dns='no' dhcp-search='no'",
+    "loopback": "<virlet:map-host-loopback address='192.0.2.8'/><virlet:map-host-loopback address='2001:db8::8'/>",
+    "no loopback": "<virlet:map-host-loopback address='none'/>",
+    "guest address": "<virlet:map-guest-addr address='192.0.2.9'/>",
+    "dns-forward": "<virlet:dns-forward address='192.0.2.3'/><virlet:dns-forward address='2001:db8::3'/>",
+    "dns-host": "<virlet:dns-host address='127.0.0.53'/><virlet:dns-host address='::1'/>",
+    "protocols": "tcp='no' udp='no' icmp='no'",
+    "IPv6 services": "ndp='no' dhcpv6='no' ra='no'",
+    "freebind": "freebind='yes'",
+    "IPv4 alone": "ipv6='no'",
+    "param": "<virlet:param value='--log-size'/><virlet:param value='4194304'/>",
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_understood_or_refused_by_name(name: str, nic_of: NicOf, env_of: EnvOf) -> None:
+    said = OPTIONS[name]
+    attributes, inside = ("", said) if said.startswith("<") else (said, "")
+    nic = nic_of(
+        "<ip address='192.168.221.122' prefix='24'/><route gateway='192.168.221.1'/>"
+        f"<virlet:passt xmlns:virlet='{VIRLET}' {attributes}>{inside}</virlet:passt>",
+        passt=True,
+    )
+    env = env_of(passt=_facts())
+    if problems := list(Passt().check(nic, env)):
+        assert all("has no --" in problem.message for problem in problems)
+        return
+    with _running(nic, env) as guest:
+        address, options = _lease(guest)
+    assert address == "192.168.221.122"
+    if name == "dns":
+        assert _address(options[6]) == "192.0.2.53"
+    elif name in ("no dns", "offers"):
+        assert 6 not in options
+    elif name == "search":
+        assert b"example" in options[119]
+
+
+def test_a_guest_without_dhcp_gets_no_offer_and_a_capture_holds_its_frames(
+    nic_of: NicOf, env_of: EnvOf, tmp_path: Path
+) -> None:
+    said = f"dhcp='no' pcap-file='{tmp_path}/frames'"
+    nic = nic_of(f"<virlet:passt xmlns:virlet='{VIRLET}' {said}/>", passt=True)
+    with _running(nic, env_of(passt=_facts())) as guest:
+        guest.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            _lease(guest)
+    assert (tmp_path / "frames").read_bytes()[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4")
 
 
 def test_exactly_the_planned_ports_are_listened_on(nic_of: NicOf, env_of: EnvOf) -> None:

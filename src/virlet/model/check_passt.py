@@ -49,6 +49,10 @@ def check_passt_options(nic: Interface, path: str) -> Iterator[Problem]:
     yield from _families(nic, options, path)
     yield from _counts(options, where)
     yield from _offers(options, where)
+    for number, address in _listed(options, "outbound"):
+        if address.is_unspecified or address.is_multicast or (address.version == 6 and address.is_loopback):
+            text = f"'{address}' cannot be where connections come from"
+            yield Problem(f"{where}/virlet:outbound[{number}]/@address", text, hint="use an address of this host")
 
 
 _NAME_PASST = "add <backend type='passt'/>"
