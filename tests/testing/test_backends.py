@@ -48,7 +48,6 @@ class OnRecordedQemu(NetBackendKit):
 
 FORWARDS = """<portForward proto='tcp' address='127.0.0.1'><range start='2022' to='22'/><range start='5000' end='5009'/>
   <range start='5003' exclude='yes'/></portForward><portForward proto='udp'><range start='10101'/></portForward>"""
-NAMESPACE = "xmlns:virlet='https://virlet.dev/schemas/domain/1'"
 USER = (
     "<interface type='user'/>",
     "<interface type='user'><model type='virtio'/><ip address='172.17.2.0' prefix='24'/></interface>",
@@ -90,17 +89,8 @@ class TestPasstVhostUser(OnNewestQemu):
     )
 
 
-QEMU_PASST = f"<interface type='user' {NAMESPACE}><model type='virtio'/><virlet:backend name='qemu-passt'/>"
-
-
-class TestQemuPasst(OnNewestQemu):
-    backend = QemuPasst
-    carries = (f"{QEMU_PASST}</interface>", f"{QEMU_PASST}<backend type='passt'/>{FORWARDS}</interface>")
-    refuses = (f"{QEMU_PASST}<source dev='nope'/><backend type='passt'/></interface>",)
-
-
 INTO_THE_HOST = "<virlet:guestForward address='10.0.2.100' port='7' host='192.0.2.9'/>"
-SLIRPS = (*USER, f"<interface type='user' {NAMESPACE}>{INTO_THE_HOST}</interface>")
+SLIRPS = (*USER, f"<interface type='user' xmlns:virlet='{VIRLET}'>{INTO_THE_HOST}</interface>")
 
 
 def _own(text: str) -> str:
@@ -110,13 +100,10 @@ def _own(text: str) -> str:
     return whole.replace("type=", f"xmlns:virlet='{VIRLET}' type=", 1).replace("</interface>", forced)
 
 
-class TestQemuPasst(NetBackendKit):
+class TestQemuPasst(OnNewestQemu):
     backend = QemuPasst
     carries = tuple(_own(text) for text in TestPasst.carries)
     refuses = tuple(_own(text) for text in TestPasst.refuses)
-
-    def facts(self) -> Facts:
-        return example_facts(qemu=recorded_qemu(json.loads((RECORDED / "qemu-11.1.json").read_text())))
 
 
 class TestSlirp(OnRecordedQemu):
