@@ -78,6 +78,8 @@ class Stand:
         (self.base / "r").mkdir(mode=0o700)
         self.uri = f"qemu+unix:///session?socket={self.run / 'virletd.sock'}"
         self.pid = 0
+        self.inside = Path("/")
+        """Where the daemon's root is seen, if it has mounts of its own."""
         self.quiet = 0
         """Descriptors of a daemon that has no guest and no client."""
 
@@ -161,11 +163,15 @@ class Stand:
     def files(self) -> list[str]:
         """Everything that must not outlive its guest: sockets, status files, half-written files."""
         kept = {"virletd.sock", "virletd.lock", "virletd.log"}
-        found = list(self.run.rglob("*")) + list(self.base.glob("s/virlet/*/*/*"))
-        found += list(self.base.rglob(".*.new"))
-        logs = self.base / "s" / "virlet" / "log"
-        found = [path for path in found if path.name not in kept and not path.is_relative_to(logs)]
-        return sorted(str(path.relative_to(self.base)) for path in found)
+        base, run = (self.inside / path.relative_to("/") for path in (self.base, self.run))
+        found = list(run.rglob("*")) + list(base.glob("s/virlet/*/*/*")) + list(base.rglob(".*.new"))
+        logs = base / "s" / "virlet" / "log"
+        found = [
+            path
+            for path in found
+            if path.name not in kept and "filler" not in path.parts and not path.is_relative_to(logs)
+        ]
+        return sorted(str(path.relative_to(base)) for path in found)
 
     def until(self, what: Callable[[], object], why: str, timeout: float = 10) -> None:
         """Wait for something that no descriptor tells of: another process has seen what we did."""

@@ -32,7 +32,7 @@ def be_daemon(wanted: dict[str, object], ready: int) -> None:
         os.dup2(source, fd)
     os.closerange(4, 64)
     sys.argv = ["virletd"]
-    exec(str(wanted["before"]))  # What the test wants changed in this daemon alone: limits, clocks.
+    exec(str(wanted["before"]), {})  # What the test wants changed in this daemon alone: limits, clocks.
     os._exit(daemon.main(["--ready-fd", "3", *wanted["argv"]]))  # type: ignore[misc]
 
 

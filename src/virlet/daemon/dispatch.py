@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from virlet.daemon.session import Session
 from virlet.enums import ErrorDomain
-from virlet.errors import InternalError, InvalidArg, NoDomain, NoSupport, OperationDenied, VirletError
+from virlet.errors import InternalError, InvalidArg, NoDomain, NoSupport, OperationDenied, SystemFailure, VirletError
 from virlet.wire.link import Call
 from virlet.wire.procedure import AnyProcedure, Procedure
 
@@ -117,6 +118,10 @@ def not_open() -> VirletError:
     return InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
 
 
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
+"""What any system call of ours may say when the host has no more of something."""
+
+
 def blame(procedure: AnyProcedure, error: BaseException) -> VirletError:
     """What the client is told about *error*: its own words if it has some, else that we have a bug."""
     if isinstance(error, VirletError):
@@ -125,6 +130,9 @@ def blame(procedure: AnyProcedure, error: BaseException) -> VirletError:
             logging.DEBUG if isinstance(error, (NoDomain, NoSupport)) else logging.INFO, "%s: %s", procedure.api, error
         )
         return error
+    if isinstance(error, OSError) and error.errno in _SCARCE:
+        log.error("%s: %s", procedure.api, error)
+        return SystemFailure.of(error, f"{procedure.api} was given up", hint="the host allows no more")
     log.error("bug in %s", procedure.api, exc_info=error)
     return InternalError(
         f"bug in virletd: {type(error).__name__} in {procedure.name}: {error}",

@@ -28,6 +28,10 @@ from virlet.proc.links import links
 __all__ = ["Context", "Dirs", "Guests"]
 
 
+_PRIME = 2**40 - 87
+"""A UUID's remainder is its short name: people count UUIDs, so the first ten digits of many guests are the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dirs:
     """The directories of one user."""
@@ -192,7 +196,8 @@ class Context:
     def guest_dirs(self, uuid: UUID) -> GuestDirs:
         """Where that guest's own files live; below names made of its UUID, so that no name can be a path."""
         return GuestDirs(
-            runtime=self.dirs.runtime / uuid.hex[:10],
+            # A socket's path has room for 107 bytes.
+            runtime=self.dirs.runtime / f"{uuid.int % _PRIME:010x}",
             logs=self.dirs.state / "log" / str(uuid),
             state=self.dirs.state / "guests" / str(uuid),
         )

@@ -39,7 +39,7 @@ def listen(path: Path, backlog: int = 1) -> socket.socket:
 
     A socket that a dead process left there is replaced: the directory is the guest's own.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock = _socket(path)
     try:
         # The mode of the socket before bind is that of the file after it (Linux, unix_bind), so no umask is changed
         # under the feet of other threads.
@@ -53,10 +53,18 @@ def listen(path: Path, backlog: int = 1) -> socket.socket:
     return sock
 
 
+def _socket(path: Path) -> socket.socket:
+    try:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot make a socket for '{path}'") from error
+
+
 def dial(path: Path) -> socket.socket:
     """A connection to the UNIX socket at *path*, possibly still in its backlog; raises :class:`SystemFailure`."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    sock = _socket(path)
     try:
+        sock.setblocking(False)
         sock.connect(str(path))
         sock.setblocking(True)
     except OSError as error:

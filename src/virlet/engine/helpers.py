@@ -371,19 +371,19 @@ class Helper:
         if self.record.plan.on_loss is OnLoss.ACCEPT and self._host.paused:
             self._asleep, self._busy = True, False
             return
-        before = listeners()
-        self._pin()
         try:
+            before = listeners()
+            self._pin()
             with FdTable() as fds:
                 if not await self._connect(fds):
                     return
                 point("helper.dialled")
                 self.own(await run_helper(_again(self.record), fds))
                 point("helper.running")
-        except SystemFailure as error:
+        except (SystemFailure, OSError) as error:
             self._busy = False
             if not self._over:
-                self._failed(error)
+                self._failed(error if isinstance(error, SystemFailure) else SystemFailure.of(error, "it was prepared"))
             return
         finally:
             self._busy = False

@@ -17,6 +17,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias
 
+from virlet.errors import SystemFailure
+
 __all__ = ["Listeners", "ListeningSocket", "Owner", "holder", "listeners"]
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
@@ -134,6 +136,8 @@ def _proc_net(proto: str, family: int) -> Iterator[ListeningSocket]:
         lines = path.read_text("ascii").splitlines()[1:]
     except FileNotFoundError:
         return  # A kernel without IPv6.
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot read {path}") from error
     wanted = f"{_PROTOCOLS[proto][1]:02X}"
     for line in lines:
         fields = line.split()

@@ -1,0 +1,265 @@
+"""The host is out of something: one clear error for who asked, nothing half done, and no guest notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from faultstand import DOMAIN, PASST, Stand, free_ports
+
+from virlet.client.sync import Connection
+from virlet.errors import OperationInvalid, VirletError
+
+pytestmark = [pytest.mark.faults]
+
+NAMESPACE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def must(result):
+    assert result == 0, os.strerror(ctypes.get_errno())
+def mount(source, target, kind, flags, data):
+    must(libc.mount(source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode()))
+uid, gid = os.getuid(), os.getgid()
+must(libc.unshare(0x10020000))  # CLONE_NEWUSER | CLONE_NEWNS
+for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+"""
+"""A daemon with mounts of its own."""
+SMALL = NAMESPACE + "mount('tmpfs', PATH, 'tmpfs', 0, 'size=1m,nr_inodes=100,mode=700')\n"
+READ_ONLY = NAMESPACE + (
+    "mount(PATH, PATH, None, 4096, None)\n"  # MS_BIND, and again with MS_REMOUNT | MS_RDONLY and what is locked.
+    "mount('none', PATH, None, 4096 | 32 | 1 | os.statvfs(PATH).f_flag & 1038, None)\n"
+)
+UUID = "<uuid>7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}</uuid>"
+PARTS = {"config": "c/virlet", "state": "s/virlet", "runtime": "r/virlet"}
+
+
+class House:
+    """Two guests defined, the first of them running."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        self.ports = free_ports(3)
+
+    def xml(self, number: int) -> str:
+        nic = PASST.format(n=number, port=self.ports[number])
+        return DOMAIN.format(name=f"guest{number}", uuid=UUID.format(number), extra="", devices=nic)
+
+    def prepare(self, connection: Connection) -> None:
+        connection.define(self.xml(0)).start()
+        connection.define(self.xml(1))
+
+    def unharmed(self) -> None:
+        """The running guest has its network, and gets it back."""
+        assert self.stand.answers(self.ports[0])
+        for pid in self.stand.running("/passt"):
+            os.kill(pid, signal.SIGKILL)
+        self.stand.until(lambda: self.stand.answers(self.ports[0]), "the network is back")
+
+    def tried(self, connection: Connection) -> list[str]:
+        """What is refused of a definition and a start, in words; nothing is left of it."""
+        said = []
+        for what in (lambda: connection.define(self.xml(2)), connection.lookup_by_name("guest1").start):
+            try:
+                what()
+            except VirletError as error:
+                said.append(str(error))
+        running = [domain.name for domain in connection.domains(1)]
+        assert "guest0" in running
+        self.stand.consistent(connection)
+        if "guest1" in running:
+            connection.lookup_by_name("guest1").destroy()
+        return said
+
+    def healed(self, connection: Connection) -> None:
+        for number in (1, 2):
+            connection.define(self.xml(number)).start()
+        self.stand.consistent(connection)
+        self.stand.nothing(connection)
+
+
+@pytest.fixture
+def house(stand: Stand) -> House:
+    return House(stand)
+
+
+def fill(path: Path) -> None:
+    """No byte and no name more."""
+    (path / "filler").mkdir()
+    with contextlib.suppress(OSError), open(path / "filler/bytes", "ab", buffering=0) as file:
+        for size in (65_536, 1024, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    with contextlib.suppress(OSError):
+        for number in range(10_000):
+            (path / f"filler/{number}").touch()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_full_disk_is_one_error_and_no_guests_trouble(stand: Stand, house: House, part: str) -> None:
+    path = stand.base / PARTS[part]
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    assert stand.begin(before=SMALL.replace("PATH", repr(str(path)))), stand.log()
+    inside = Path(f"/proc/{stand.pid}/root{path}")
+    stand.inside = Path(f"/proc/{stand.pid}/root")
+    stand.uri = f"qemu+unix:///session?socket={stand.inside}{stand.run}/virletd.sock"
+    with stand.client() as connection:
+        house.prepare(connection)
+        fill(inside)
+        said = house.tried(connection)
+        assert len(said) == 1, said
+        assert re.search(rf"{path}.*: No space left on device|No space left on device", said[0])
+        house.unharmed()
+        shutil.rmtree(inside / "filler")
+        house.healed(connection)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_read_only_directory_is_one_error_and_no_guests_trouble(stand: Stand, house: House, part: str) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+    stand.end()
+    path = stand.base / PARTS[part]
+    if stand.begin(before=READ_ONLY.replace("PATH", repr(str(path)))):
+        with stand.client() as connection:
+            said = house.tried(connection)
+            assert len(said) == 1, said
+            assert "Read-only file system" in said[0]
+            house.unharmed()
+        stand.end()
+    else:
+        # It cannot listen, or not take its lock: it says so in one line, and guests run on without it.
+        assert re.search(r"virletd: .*Read-only file system", stand.log()), stand.log()
+        assert stand.answers(house.ports[0])
+    assert stand.begin()
+    with stand.client() as connection:
+        stand.consistent(connection)
+        house.healed(connection)
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC], ids=["descriptors", "processes"])
+def test_a_daemon_out_of_something_says_so_and_goes_on_when_it_has_it_again(
+    stand: Stand, house: House, limit: int
+) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+        soft, hard = resource.prlimit(stand.pid, limit)
+        few = stand.descriptors() + 1 if limit == resource.RLIMIT_NOFILE else 1
+        resource.prlimit(stand.pid, limit, (few, hard))
+        with pytest.raises(VirletError, match=r"Too many open files|Resource temporarily unavailable"):
+            connection.lookup_by_name("guest1").start()
+        assert [domain.name for domain in connection.domains(1)] == ["guest0"]
+        for pid in stand.running("/passt"):
+            os.kill(pid, signal.SIGKILL)
+        stand.until(lambda: "cannot be started" in stand.log(), "the daemon has tried")
+        resource.prlimit(stand.pid, limit, (soft, hard))
+        stand.until(lambda: stand.answers(house.ports[0]), "the network is back")
+        stand.consistent(connection)
+        house.healed(connection)
+
+
+def test_files_that_cannot_be_read_are_put_aside_and_everything_else_starts(stand: Stand, house: House) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+        more = [DOMAIN.format(name=f"more{number}", uuid="", extra="", devices="") for number in range(4)]
+        uuids = [connection.define(xml).uuid for xml in more]
+    stand.end()
+    config = stand.base / "c/virlet/domains"
+    whole = (config / f"{uuids[0]}.xml").read_bytes()
+    (config / f"{uuids[0]}.xml").write_bytes(whole[: len(whole) // 2])
+    (config / f"{uuids[1]}.xml").write_bytes(b"")
+    (config / f"{uuids[2]}.xml").chmod(0)
+    (config / "00000000-0000-0000-0000-000000000000.xml").mkdir()
+    (status,) = stand.base.glob("s/virlet/*/*/*.json")
+    (status.parent / "not-a-uuid.json").write_text("{}")
+    (status.parent / f"{uuids[3]}.json").write_bytes(os.urandom(1000))
+    assert stand.begin()
+    with stand.client() as connection:
+        assert {domain.name for domain in connection.domains()} == {"guest0", "guest1", "more3"}
+        said = str(connection.doctor())
+        assert all(uuid in said for uuid in uuids)
+        assert len(list(config.glob("*.bad-*"))) == 2, list(config.iterdir())
+        house.unharmed()
+        connection.lookup_by_name("guest1").start()
+    stand.end()
+
+
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_clock_that_jumps_changes_nothing(stand: Stand, house: House, years: int) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+    stand.end()
+    shift = f"import time; real = time.time; time.time = lambda: real() + {years} * 31_557_600"
+    assert stand.begin(before=shift)
+    with stand.client() as connection:
+        stand.consistent(connection)
+        for _ in range(7):
+            house.unharmed()
+        house.healed(connection)
+
+
+def test_a_runtime_directory_that_vanishes_is_made_again(stand: Stand, house: House) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+        shutil.rmtree(stand.run)
+        house.unharmed()
+        os.kill(stand.pid, signal.SIGHUP)
+        stand.until(lambda: (stand.run / "virletd.sock").exists(), "it listens again")
+        connection.lookup_by_name("guest1").start()
+    with stand.client() as connection:
+        assert len(connection.domains(1)) == 2
+        connection.lookup_by_name("guest1").destroy()
+    shutil.rmtree(stand.run)
+    stand.end(signal.SIGKILL)
+    assert stand.begin()
+    with stand.client() as connection:
+        # Nobody can reach its monitor any more; it runs, is shown, and can be ended.
+        assert connection.lookup_by_name("guest0").is_active()
+        assert stand.answers(house.ports[0])
+        stand.nothing(connection)
+
+
+@pytest.fixture
+def other_host(stand: Stand) -> str:
+    """What makes a daemon believe that it runs on another machine."""
+    identity = stand.base / "machine-id"
+    identity.write_text("f" * 32 + "\n")
+    return NAMESPACE + f"mount({str(identity)!r}, '/etc/machine-id', None, 4096, None)\n"
+
+
+def test_two_hosts_share_a_home(stand: Stand, house: House, other_host: str) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        house.prepare(connection)
+        first, uri, run = stand.pid, stand.uri, stand.env["XDG_RUNTIME_DIR"]
+        # A runtime directory is a host's own.
+        stand.pid, stand.env["XDG_RUNTIME_DIR"] = 0, str(stand.base / "r2")
+        (stand.base / "r2").mkdir(mode=0o700)
+        stand.uri = uri.replace("/r/", "/r2/")
+        assert stand.begin(before=other_host), stand.log()
+        with stand.client() as other:
+            assert {domain.name for domain in other.domains()} == {"guest0", "guest1"}
+            assert not other.domains(1)
+            with pytest.raises(OperationInvalid, match="another host"):
+                other.lookup_by_name("guest1").start()
+            other.define(DOMAIN.format(name="theirs", uuid="", extra="", devices="")).start()
+            assert [domain.name for domain in connection.domains(1)] == ["guest0"]
+            other.lookup_by_name("theirs").destroy()
+            other.lookup_by_name("theirs").undefine()
+        stand.end()
+        stand.pid, stand.uri, stand.env["XDG_RUNTIME_DIR"] = first, uri, run
+        stand.consistent(connection)
+        house.healed(connection)
