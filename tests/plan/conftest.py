@@ -22,7 +22,9 @@ from virlet.testing.scene import recorded_qemu
 HERE = Path(__file__).parent
 OLD_PASST = frozenset(
     {"foreground", "fd", "stderr", "mtu", "address", "netmask", "gateway", "interface"}
-    | {"tcp-ports", "udp-ports", "dns", "dns-forward"}
+    | {"tcp-ports", "udp-ports", "dns", "dns-forward", "quiet", "debug", "trace", "pcap", "mac-addr", "search"}
+    | {"outbound", "outbound-if4", "outbound-if6", "no-dhcp-dns", "no-dhcp-search", "no-tcp", "no-udp", "no-icmp"}
+    | {"no-dhcp", "no-ndp", "no-dhcpv6", "no-ra", "no-map-gw", "ipv4-only", "ipv6-only", "log-size"}
 )
 NEW_PASST = OLD_PASST - {"stderr"} | {"hostname", "fqdn", "vhost-user", "dns-host", "map-host-loopback"}
 GENERATIONS = ("7.2", "11.1")

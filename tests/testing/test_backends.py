@@ -13,7 +13,6 @@ import pytest
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface
-from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env
 from virlet.net.bridge import Bridge
 from virlet.net.choose import registry
@@ -95,9 +94,9 @@ SLIRPS = (*USER, f"<interface type='user' xmlns:virlet='{VIRLET}'>{INTO_THE_HOST
 
 def _own(text: str) -> str:
     """*text* with QEMU's own passt named."""
-    forced = "<virlet:backend name='qemu-passt'/></interface>"
     whole = text.replace("/>", "></interface>", 1) if text == "<interface type='user'/>" else text
-    return whole.replace("type=", f"xmlns:virlet='{VIRLET}' type=", 1).replace("</interface>", forced)
+    forced = "<virlet:backend name='qemu-passt'/></interface>"
+    return whole.replace("type=", f"{NAMESPACE} type=", 1).replace("</interface>", forced)
 
 
 class TestQemuPasst(OnNewestQemu):
