@@ -13,6 +13,7 @@ import pytest
 
 from virlet.errors import Problem
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env
 from virlet.net.bridge import Bridge
 from virlet.net.choose import registry
@@ -96,7 +97,7 @@ def _own(text: str) -> str:
     """*text* with QEMU's own passt named."""
     whole = text.replace("/>", "></interface>", 1) if text == "<interface type='user'/>" else text
     forced = "<virlet:backend name='qemu-passt'/></interface>"
-    return whole.replace("type=", f"{NAMESPACE} type=", 1).replace("</interface>", forced)
+    return whole.replace("type=", f"xmlns:virlet='{VIRLET}' type=", 1).replace("</interface>", forced)
 
 
 class TestQemuPasst(OnNewestQemu):
