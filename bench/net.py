@@ -2,7 +2,8 @@
 
 One guest for each row, the same everywhere: QEMU by hand under TCG, one virtio card, a service of the guest's that
 sends zeros and one that swallows, reached through forwarded ports.  The rows are measured in turn, round after round,
-because a machine's speed drifts.  Run it as an ordinary user:
+because a machine's speed drifts.  A network in several processes needs several processors: shown is how many
+threads waited for one on average, and above one the figures say little.  Run it as an ordinary user:
 
     python bench/net.py [--seconds 3] [--rounds 5] [ROW ...]
 """
@@ -16,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ from guest import Console
 GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
 MAC = "52:54:00:12:34:56"
 SINK, SOURCE = 9, 19
+MEMORY = 192
+"""MiB of the guest."""
 
 
 @dataclass
@@ -42,8 +46,12 @@ class Row:
     sink: int = 0
     source: int = 0
     fds: list[int] = field(default_factory=list)
+    later: Callable[[], None] | None = None
+    """Done when QEMU has been started."""
     out: list[float] = field(default_factory=list)
     into: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    """How many threads waited for a processor meanwhile."""
 
 
 def free_port() -> int:
@@ -72,17 +80,40 @@ def helper(stack: contextlib.ExitStack, row: Row) -> list[str]:
     return ["-netdev", f"dgram,id=n,local.type=fd,local.str={ours.fileno()}"]
 
 
-def passt(stack: contextlib.ExitStack, row: Row) -> list[str]:
-    ours, theirs = socket.socketpair()
-    words = ["passt", "-f", "-q", "--fd", str(theirs.fileno()), "--mtu", str(row.mtu)]
+def run_passt(stack: contextlib.ExitStack, row: Row, *how: str, fd: int) -> None:
+    words = ["passt", "-f", "-q", *how, "--mtu", str(row.mtu)]
     words += ["-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2", "-4"]
     words += ["-t", f"127.0.0.1/{row.sink}:{SINK},{row.source}:{SOURCE}"]
-    process = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL))
+    process = stack.enter_context(subprocess.Popen(words, pass_fds=[fd], stderr=subprocess.DEVNULL))
     stack.callback(process.kill)
+
+
+def passt(stack: contextlib.ExitStack, row: Row) -> list[str]:
+    ours, theirs = socket.socketpair()
+    run_passt(stack, row, "--fd", str(theirs.fileno()), fd=theirs.fileno())
     theirs.close()
     row.fds.append(ours.fileno())
     stack.callback(ours.close)
     return ["-netdev", f"stream,id=n,server=off,addr.type=fd,addr.str={ours.fileno()}"]
+
+
+def vhost_user(stack: contextlib.ExitStack, row: Row) -> list[str]:
+    """QEMU dials, and passt is given the connection, as virletd does it."""
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "vhost"
+    door = stack.enter_context(socket.socket(socket.AF_UNIX))
+    door.bind(str(path))
+    door.listen(1)
+
+    def dialled() -> None:
+        peer, _ = door.accept()
+        with peer:
+            run_passt(stack, row, "--vhost-user", "--fd", str(peer.fileno()), fd=peer.fileno())
+
+    row.later = dialled
+    memory = f"memory-backend-memfd,id=ram,size={MEMORY}M,share=on"
+    chardev = f"socket,id=v,path={path},reconnect-ms=10"
+    words = ["-object", memory, "-machine", "memory-backend=ram", "-chardev", chardev]
+    return [*words, "-netdev", "vhost-user,id=n,chardev=v"]
 
 
 ROWS = (
@@ -91,6 +122,7 @@ ROWS = (
     Row("helper-9000", 9000, helper),
     Row("helper-65520", 65520, helper),
     Row("passt-65520", 65520, passt),
+    Row("vhost-65520", 65520, vhost_user),
 )
 
 
@@ -110,7 +142,17 @@ def guest(row: Row) -> Iterator[Console]:
         net = row.attach(stack, row)
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
-        words = ["qemu-system-x86_64", "-accel", "tcg", "-m", "192", "-nodefaults", "-display", "none", "-no-reboot"]
+        words = [
+            "qemu-system-x86_64",
+            "-accel",
+            "tcg",
+            "-m",
+            f"{MEMORY}",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]
         words += ["-kernel", str(GUEST / "vmlinuz"), "-initrd", str(GUEST / "initramfs.img")]
         words += ["-append", "console=ttyS0 quiet panic=1"]
         words += ["-chardev", f"socket,id=c,fd={theirs.fileno()}", "-serial", "chardev:c"]
@@ -118,6 +160,8 @@ def guest(row: Row) -> Iterator[Console]:
         qemu = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno(), *row.fds]))
         stack.callback(qemu.kill)
         theirs.close()
+        if row.later is not None:
+            row.later()
         console = Console(ours)
         console.ready(120)
         found = int(console.check("cat /sys/class/net/eth0/mtu"))
@@ -156,6 +200,24 @@ def send(port: int, seconds: float) -> float:
         return int(said) * 8 / (time.monotonic() - start) / 1e9
 
 
+def waited() -> float:
+    """Seconds that threads of ours and our children's were ready to run, and had to wait for a processor."""
+    total, session = 0, os.getsid(0)
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                total += sum(int((task / "schedstat").read_text().split()[1]) for task in (entry / "task").iterdir())
+    return total / 1e9
+
+
+@contextlib.contextmanager
+def watched(row: Row) -> Iterator[None]:
+    """Note how much the machine's other work was in the way."""
+    start, before = time.monotonic(), waited()
+    yield
+    row.others.append((waited() - before) / (time.monotonic() - start))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS) + ", helper-MTU")
@@ -166,16 +228,16 @@ def main() -> None:
     rows = [known.get(name) or other_mtu(name) for name in options.rows] or list(ROWS)
     for _ in range(options.rounds):
         for row in rows:
-            with guest(row):
+            with guest(row), watched(row):
                 row.out.append(receive(row.source, options.seconds))
                 row.into.append(send(row.sink, options.seconds))
             row.fds.clear()
     base = next((row for row in rows if row.name == "slirp"), rows[0])
-    print(f"Gbit/s, median of {options.rounds}, and the ratio to {base.name}")
+    print(f"Gbit/s, median of {options.rounds}; the ratios to {base.name}; threads that waited for a processor")
     for row in rows:
         out, into = median(row.out), median(row.into)
         ratios = f"{out / median(base.out):6.2f} {into / median(base.into):6.2f}"
-        print(f"  {row.name:<14} MTU {row.mtu:<6} out {out:6.3f}  in {into:6.3f}   {ratios}", flush=True)
+        print(f"  {row.name:<14} MTU {row.mtu:<6} out {out:6.3f}  in {into:6.3f}   {ratios}  {median(row.others):5.2f}")
 
 
 if __name__ == "__main__":
