@@ -31,10 +31,11 @@ XML = """<domain type='qemu'>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{guest}/vmlinuz</kernel><initrd>{guest}/initramfs.img</initrd>
     <cmdline>console=ttyS0 quiet panic=1</cmdline></os>
-  <features><acpi/></features>
+  <features><acpi/></features>{memory}
   <devices>{nic}<serial type='pty'/><console type='pty'/></devices>
 </domain>"""
-NIC = """<interface type='user'><mac address='52:54:00:a8:33:{n:02x}'/><model type='virtio'/>{backend}
+SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+NIC = """<interface type='{kind}'><mac address='52:54:00:a8:33:{n:02x}'/><model type='virtio'/>{backend}
   <portForward proto='udp' address='127.0.0.1'><range start='{port}' to='7'/></portForward>
   <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>{ours}</interface>"""
 SLIRP = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/>"
@@ -46,8 +47,8 @@ MOST = 200
 """Tries that are waited for at a time."""
 
 
-def nic(port: int, *, backend: str = PASST, ours: str = "") -> str:
-    return NIC.format(n=port % 256, port=port, backend=backend, ours=ours)
+def nic(port: int, *, kind: str = "user", backend: str = PASST, ours: str = "") -> str:
+    return NIC.format(n=port % 256, port=port, kind=kind, backend=backend, ours=ours)
 
 
 def traffic(port: int, since: float, timeout: float = 60.0) -> float:
@@ -114,10 +115,12 @@ class Daemon:
 class Guest:
     """A running guest, the port of its network, and the helper behind it."""
 
-    def __init__(self, uri: str, directory: str, port: int, nic: str, traffic: Traffic = traffic) -> None:
+    def __init__(
+        self, uri: str, directory: str, port: int, nic: str, traffic: Traffic = traffic, memory: str = ""
+    ) -> None:
         self.uri, self.name, self.port, self.traffic = uri, f"guest{port}", port, traffic
         connection = libvirt.open(uri)
-        connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic)).create()
+        connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic, memory=memory)).create()
         self.traffic(port, time.perf_counter())
 
     @property
@@ -205,6 +208,8 @@ def ours(guest: str, samples: int, few: int) -> dict[str, list[float]]:
             slirp = Guest(daemon.uri, guest, 23603, nic(23603, backend="", ours=SLIRP))
             rows["slirp helper"] = repeated(slirp.killed, samples)
             slirp.domain.destroy()
+            if knows_vhost_user():
+                rows |= over_vhost_user(daemon, guest, samples, few)
         finally:
             for domain in libvirt.open(daemon.uri).listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
                 domain.destroy()
@@ -212,6 +217,29 @@ def ours(guest: str, samples: int, few: int) -> dict[str, list[float]]:
             keep = os.environ.get("VIRLET_BENCH_LOG")
             if keep:
                 shutil.copy(Path(env["XDG_STATE_HOME"]) / "daemon.log", keep)
+    return rows
+
+
+def knows_vhost_user() -> bool:
+    """Whether this host's passt does (2025)."""
+    done = subprocess.run(["passt", "--help"], capture_output=True, text=True, check=False)
+    return "--vhost-user" in done.stdout + done.stderr
+
+
+def over_vhost_user(daemon: Daemon, directory: str, samples: int, few: int) -> dict[str, list[float]]:
+    guest = Guest(daemon.uri, directory, 23604, nic(23604, kind="vhostuser"), memory=SHARED)
+
+    def rested(what: Callable[[], float]) -> Callable[[], float]:
+        """A guest speaks when its cable comes back, and Linux acts on one such change a second (its link watch)."""
+        return lambda: (time.sleep(1.2), what())[1]
+
+    rows = {
+        "vhost-user": repeated(rested(guest.killed), samples),
+        "vhost-user, no pause": repeated(guest.killed, few),
+        "vhost-user, while paused": repeated(rested(guest.killed_while_paused), few),
+        "vhost-user, no virletd": repeated(rested(lambda: guest.killed_without(daemon)), few),
+    }
+    guest.domain.destroy()
     return rows
 
 
@@ -243,6 +271,8 @@ def measure(guest: str, samples: int, few: int) -> list[Verdict]:
         Verdict("slirp helper, median ms", median(rows["slirp helper"]), 300),
         Verdict("slirp helper, p95 ms", p95(rows["slirp helper"]), 300),
     ]
+    if "vhost-user" in rows:
+        verdicts.append(Verdict("vhost-user, median ms", median(rows["vhost-user"]), 100))
     if took:
         verdicts.append(Verdict(f"passt, times {name}", median(rows["passt"]) / median(took), 1 / 50))
     return verdicts

@@ -25,6 +25,7 @@ from shlex import quote
 from typing import Protocol
 
 from virlet.engine.budget import Budget, Losses
+from virlet.engine.coax import coax
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, anchor, dial
 from virlet.engine.keep import inodes_of, regain
@@ -115,6 +116,14 @@ async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
     return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr), plan.name)
 
 
+def _size(plan: HelperPlan) -> int:
+    """Bytes of its log; 0 for none."""
+    try:
+        return plan.stderr.path.stat().st_size if plan.stderr is not None else 0
+    except OSError:
+        return 0
+
+
 def _again(record: HelperRecord) -> HelperPlan:
     """The plan for another process of it: what the last one said before its end stays in the log."""
     plan = replace(record.plan, argv=(*record.plan.argv, *record.pins))
@@ -141,6 +150,8 @@ class Helper:
         """QEMU's sockets, by which they are found when their names have vanished."""
         self._door: Door | None = None
         """Where QEMU is awaited, while it is."""
+        self._spoken = 0
+        """Size of its log when the present process began to write there."""
         self._asleep = False
         """It is started when the guest runs again."""
         self._over = False
@@ -184,6 +195,8 @@ class Helper:
         if plan.on_loss is OnLoss.REUSE:
             holders = (*((self.process.pid,) if self.process is not None else ()), qemu)
             self._kept = regain(plan.fds, self.record.inodes, holders)
+        elif plan.on_loss is OnLoss.ACCEPT and self.record.unplugged and self.process is not None:
+            self._tasks.start(self._link_up_again(), f"link of {self.alias}")  # The last daemon ended in between.
 
     def own(self, process: Process) -> None:
         """Watch *process* from now on: it was started (or adopted) for this helper."""
@@ -378,6 +391,7 @@ class Helper:
                 if not await self._connect(fds):
                     return
                 point("helper.dialled")
+                self._spoken = _size(self.record.plan)
                 self.own(await run_helper(_again(self.record), fds))
                 point("helper.running")
         except (SystemFailure, OSError) as error:
@@ -482,12 +496,31 @@ class Helper:
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
         await self._link_up_again()
+        if plan.on_loss is OnLoss.ACCEPT and plan.stderr is not None:
+            self._tasks.start(self._coax(process, plan.stderr.path), f"first word of the guest on {self.alias}")
         why, self._follows = self._follows, ""
         if why:
             self._tell("followed", f"{plan.name} of {self.alias} was started anew: {why} (pid {process.pid})")
             self.follow(self._host.uplinks())  # It may have changed again meanwhile.
             return
         self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
+
+    async def _coax(self, process: Process, log_path: Path) -> None:
+        def going() -> bool:
+            there = self.process is process and not self._over and not self._host.stopping
+            return there and not self._host.paused and self._host.link_wanted(self.alias)
+
+        if not await coax(log_path, self._spoken, self._bounce, going) and going():
+            log.info("%s: the guest has not spoken yet; until it does, nobody can connect to it", self.alias)
+
+    async def _bounce(self, seconds: float) -> None:
+        """Take the cable out for so long."""
+        self.record = replace(self.record, unplugged=True)
+        self._host.save()
+        await self._link_down()
+        await asyncio.sleep(seconds)
+        if not self._over and not self._host.stopping:
+            await self._link_up_again()
 
     async def _give_up(self) -> None:
         plan, losses = self.record.plan, self._losses
