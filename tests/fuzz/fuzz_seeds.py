@@ -269,6 +269,27 @@ def image_headers() -> list[bytes]:
     return [named, data, old, older, qed, long]
 
 
+def netlink_says() -> list[bytes]:
+    """A link, routes of both kinds, an error, a lost message, one that is cut off."""
+
+    def message(kind: int, body: bytes) -> bytes:
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 1, 0) + body + bytes(-len(body) % 4)
+
+    attributes = struct.pack("=HH8s", 12, 3, b"eth0") + struct.pack("=HHI", 8, 4, 1500)
+    link = message(16, struct.pack("=BxHiII", 0, 1, 2, 1, 0) + attributes)
+    default, other = (message(24, struct.pack("=BBBBBBBBI", 2, size, 0, 0, 254, 3, 0, 1, 0)) for size in (0, 24))
+    return [
+        link,
+        default,
+        other,
+        message(25, b""),
+        message(2, bytes(4)),
+        message(4, b""),
+        link + default[:20],
+        attributes,
+    ]
+
+
 SLIRP_LINES = (
     "--fd|3|--net|10.0.2.0/24|--host|10.0.2.2",
     "--fd=3|--hostfwd|tcp::2022-:22",

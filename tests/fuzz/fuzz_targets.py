@@ -21,6 +21,7 @@ from fuzz_seeds import (
     device_xml,
     files_of,
     image_headers,
+    netlink_says,
     qemu_says,
     server_says,
     status_files,
@@ -45,6 +46,8 @@ from virlet.net.forwards import clashes, flatten, spec
 from virlet.net.refuse import refuse
 from virlet.net.rules import rules_of
 from virlet.plan.images import parse_header, reference
+from virlet.proc import links
+from virlet.proc.routes import concerns_routes
 from virlet.qmp import monitor
 from virlet.slirp.options import BadOption, parse_options
 from virlet.wire import remote
@@ -267,6 +270,11 @@ def image(data: bytes) -> None:
         assert found is None or found.path.is_absolute()
 
 
+def netlink(data: bytes) -> None:
+    assert isinstance(concerns_routes(data), bool)
+    assert sum(len(value) for value in links._attributes(data).values()) <= len(data) + 4
+
+
 # Words
 
 
@@ -337,6 +345,9 @@ TARGETS = (
     Target("image", "names of at most 1023 bytes and absolute paths, or ValueError", image, image_headers,
            (*WIRE_WORDS, b"QFI\xfb", b"QED\0", b"\xe2\x79\x2a\xca", b"DATA", b"json:{", b'"file":', b'"filename":"/x"',
             b"file:", b"nbd://h", *JSON_WORDS), ("plan/images.py",), errors=(ValueError,)),
+    Target("netlink", "whether it matters; never an exception, and no attribute longer than the message", netlink,
+           netlink_says, (*(each[::-1] for each in WIRE_WORDS[:15]), *WIRE_WORDS),
+           ("proc/routes.py:^(concerns_routes|_messages|_matters)", "proc/links.py:^_attributes"), errors=()),
     Target("uri", "a server and sockets, or an error of ours", uri,
            lambda: texts("qemu:///session", "virlet:///session?socket=/x", "qemu+ssh://u@h/system", "test:///default",
                           "qemu+unix:///session?mode=direct&x=%20", "remote:///?name=qemu:///session"),
