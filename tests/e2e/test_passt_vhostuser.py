@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import socket
@@ -21,7 +20,6 @@ SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBa
 MAC = "52:54:00:a8:34:01"
 BACK_AGAIN = 2.0
 """Seconds within which traffic must be back; the figure itself is the benchmark's."""
-MEGABYTES = 10
 
 
 def said(*argv: str) -> str:
@@ -35,6 +33,7 @@ def nic(port: int, *, kind: str = "vhostuser", backend: str = "<backend type='pa
       <portForward proto='udp' address='127.0.0.1'><range start='{port + 1}' to='10101'/></portForward></interface>"""
 
 
+# What the guest sees and moves, and how it lives through resets, test_matrix.py tries on each backend.
 LATER = pytest.mark.skipif(
     "--vhost-user" not in said("passt", "--help"), reason="elsewhere: the passt of this host has no --vhost-user"
 )
@@ -149,29 +148,6 @@ def test_a_cable_that_is_out_stays_out_when_passt_is_replaced(running: Running) 
 
 
 @LATER
-def test_what_is_moved_arrives_whole_each_way(running: Running) -> None:
-    console, gateway = running.console, running.console.lease.gateway
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
-        port = server.getsockname()[1]
-        size = MEGABYTES << 20
-        console.check(f"(yes 0123456789abcdef | head -c {size} | nc -w 60 {gateway} {port} >/dev/null 2>&1 &)")
-        peer, _ = server.accept()
-        got, pattern = bytearray(), b"0123456789abcdef\n"
-        with peer:
-            peer.settimeout(60)
-            while len(got) < size and (data := peer.recv(1 << 20)):
-                got += data
-        assert bytes(got) == (pattern * (size // len(pattern) + 1))[:size]
-        console.check(f"(nc -w 60 {gateway} {port} </dev/null 2>/dev/null | md5sum >/tmp/sum; touch /tmp/done) &")
-        peer, _ = server.accept()
-        with peer:
-            peer.sendall(got)
-        console.check("for n in $(seq 300); do [ -e /tmp/done ] && break; sleep 0.2; done", timeout=90)
-        assert hashlib.md5(got).hexdigest() in console.check("cat /tmp/sum")
-
-
-@LATER
 def test_a_user_network_of_shared_memory_comes_by_vhost_user_is_replaced_and_goes(running: Running) -> None:
     one, mac = running.session, "52:54:00:a8:34:02"
     card = one.base / "card.xml"
@@ -191,19 +167,16 @@ def test_a_user_network_of_shared_memory_comes_by_vhost_user_is_replaced_and_goe
 
 
 @LATER
-def test_the_network_survives_suspend_reset_and_reboot(running: Running) -> None:
+def test_a_guest_that_was_reset_while_passt_was_dead_has_its_network_again(running: Running) -> None:
     one = running.session
     one.virsh("suspend", "shared")
-    one.virsh("resume", "shared")
-    assert answer(running.port)
+    pid = running.passt
+    running.kill()
+    assert gone([pid])
     one.virsh("reset", "shared")
+    one.virsh("resume", "shared")
     running.console.ready(90)
-    assert answer(running.port)
-    with one.events() as events:
-        one.virsh("reboot", "shared")
-        events.wait_for("reboot", timeout=60)
-    running.console.ready(90)
-    assert answer(running.port)
+    assert answer(running.port) == "SSH-2.0-virlet-guest"
 
 
 @LATER

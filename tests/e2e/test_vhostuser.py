@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from domains import CMDLINE, domain
-from session import Session, session
+from domains import CMDLINE, domain, free_ports
+from session import Session, console_of, session
+from traffic import answer, traffic_back
 from vhost_backend import Backend
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
+HELP = subprocess.run(["passt", "--help"], capture_output=True, text=True, timeout=30, check=False)
+VHOST_USER = "--vhost-user" in HELP.stdout + HELP.stderr
 SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
 
 
@@ -60,6 +63,32 @@ def test_queues_are_agreed_with_the_back_end(one: Session) -> None:
         assert backend.served == 1
     finally:
         backend.close()
+
+
+@pytest.mark.skipif(not VHOST_USER, reason="elsewhere: the passt of this host has no --vhost-user")
+def test_a_guest_has_its_network_from_a_back_end_of_somebody_elses(one: Session) -> None:
+    """Which is a passt here, started by hand; when it dies and another listens there, QEMU comes back by itself."""
+    path, port = one.base / "switch.sock", free_ports(25000).ssh
+    argv = ["passt", "--vhost-user", "-f", "-s", str(path), "-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2"]
+    argv += ["-t", f"127.0.0.1/{port}:22"]
+
+    def back_end() -> subprocess.Popen[bytes]:
+        path.unlink(missing_ok=True)
+        return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    with back_end() as first:
+        appears(path)
+        one.define(domain("switched", nic(path, inside="<reconnect enabled='yes' timeout='1'/>"), extra=SHARED))
+        one.virsh("start", "switched")
+        console = console_of(one, "switched")
+        console.ready(90)
+        assert console.lease.ip == "10.0.2.15"
+        assert answer(port) == "SSH-2.0-virlet-guest"
+        first.kill()
+    with back_end() as second:
+        assert traffic_back(port, time.monotonic()) < 10
+        one.virsh("destroy", "switched")
+        second.kill()
 
 
 @pytest.mark.slow
