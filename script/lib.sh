@@ -66,7 +66,7 @@ package_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/nu
 wanted_packages() {
     echo qemu-system-x86 passt libvirt-clients python3 python3-venv iproute2 procps
     [ "$1" = test ] || return 0
-    echo qemu-utils libvirt-daemon libvirt-daemon-driver-qemu python3-libvirt strace
+    echo qemu-utils libvirt-daemon libvirt-daemon-driver-qemu python3-libvirt strace dbus-daemon
     if [ "$(debian_version)" -ge 13 ]; then echo libvirt-common; else echo libvirt0; fi
     if [ "$(id -u)" = 0 ]; then echo debootstrap; fi
 }

@@ -23,6 +23,12 @@ def test_a_helper_sees_the_families_that_have_a_route_and_the_numbers_of_its_lin
     assert seen(Follow(link="wlan0", families=(4,)), VPN) == Seen()
 
 
+def test_what_it_was_given_it_need_not_find() -> None:
+    pins = ("--address", "10.1.0.2", "--gateway", "10.1.0.1")
+    assert seen(Follow(families=(4, 6)), NONE, pins) == Seen((4,))
+    assert seen(OLD, NONE, pins) == Seen(), "a passt of 2023 needs the route all the same"
+
+
 def test_one_that_needs_a_route_misses_it_where_there_is_none_for_it() -> None:
     assert missing_route(OLD, NONE)
     assert not missing_route(OLD, WIFI)

@@ -15,6 +15,7 @@ from virlet.engine.facts import gather, probe_emulator, probe_other_passt
 from virlet.engine.fdgroups import FdGroups
 from virlet.engine.guest import Guest
 from virlet.engine.probe_host import probe_host
+from virlet.engine.scopes import Scopes
 from virlet.engine.status import StatusDir
 from virlet.engine.store import Definitions
 from virlet.engine.tasks import Tasks
@@ -131,6 +132,7 @@ class Context:
         self.definitions = Definitions(dirs.config / "domains")
         self.status = StatusDir(dirs.state, facts.host.machine_id, facts.host.boot_id)
         self.guests = Guests()
+        self.scopes = Scopes()
         self.fd_groups = FdGroups()
         """What clients have given."""
         self.tasks = Tasks()

@@ -299,6 +299,11 @@ class Guest:
         log.warning("%s: %s: %s", self.name, kind, message)
         self.context.events.emit(HelperEvent(self.ref, alias, kind, message))
 
+    def joined(self, process: Process) -> None:
+        """A helper has come to the running guest."""
+        if self.run is not None:
+            self.context.scopes.join(self, self.run, process.pid)
+
     def uplinks(self) -> Uplinks:
         """The host's default routes and links, as they are now."""
         return uplinks()

@@ -92,6 +92,10 @@ class HelperHost(Protocol):
         """The host's default routes and links, as they are now."""
         ...
 
+    def joined(self, process: Process) -> None:
+        """*process* is one of the guest's now."""
+        ...
+
 
 class _NoWay(SystemFailure):
     """QEMU cannot be reached, and no later attempt will change that."""
@@ -205,7 +209,7 @@ class Helper:
         self.record = replace(self.record, identity=process.identity)
         follow = self.record.plan.follow
         if follow is not None and self.record.seen is None:
-            self.record = replace(self.record, seen=seen(follow, self._host.uplinks()))
+            self.record = replace(self.record, seen=seen(follow, self._host.uplinks(), self.record.pins))
         self._anchor()
         process.on_exit(lambda status: self._on_exit(process, status))
 
@@ -406,6 +410,8 @@ class Helper:
             return
         self.record = replace(self.record, restarts=self.record.restarts + 1)
         self._host.save()
+        if self.process is not None:
+            self._host.joined(self.process)
         point("helper.written")
         await self._confirm(before)
 

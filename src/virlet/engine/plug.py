@@ -78,6 +78,8 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
     point("attach.told")
     if (helper := attachment.run.helpers.get(hot.net.alias)) is not None:
         helper.tell_waits()
+        if helper.process is not None:
+            guest.joined(helper.process)
     log.info("%s: attached %s (%s)", guest.name, hot.net.alias, hot.net.backend)
 
 

@@ -145,6 +145,7 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
     point("start.told")
     watch(guest, run, launch.inbox)
     point("start.watched")
+    guest.context.scopes.begin(guest, run)
     for helper in run.helpers.values():
         helper.tell_waits()
 

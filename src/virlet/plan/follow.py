@@ -54,9 +54,11 @@ class Seen:
     """The numbers of :attr:`Follow.devices`, 0 for one that is missing."""
 
 
-def seen(follow: Follow, uplinks: Uplinks) -> Seen:
-    """What a helper that starts now finds."""
+def seen(follow: Follow, uplinks: Uplinks, pins: Sequence[str] = ()) -> Seen:
+    """What a helper that starts now finds; what it is given by *pins* (see :func:`copied`) it need not find."""
     there = _routed(follow, uplinks)
+    if not follow.needs_route:
+        there |= {family for family in _NAMES if _given(pins, "--address", family)}
     return Seen(
         tuple(family for family in follow.families if family in there),
         tuple(uplinks.indexes.get(name, 0) for name in follow.devices),
