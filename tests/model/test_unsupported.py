@@ -40,4 +40,4 @@ def test_nothing_is_both_refused_and_ignored() -> None:
 
 def test_every_reason_is_about_something_that_a_golden_file_says() -> None:
     said = set().union(*(_paths(path.stem) for path in GOLDEN.glob("*.xml")))
-    assert set(REASONS) - said == {"throttlegroups"}
+    assert set(REASONS) - said == {"throttlegroups", "qemu:capabilities", "qemu:deprecation", "qemu:override"}

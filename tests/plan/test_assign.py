@@ -179,3 +179,20 @@ def test_a_usb_device_without_a_controller_is_refused_with_the_way_out() -> None
     text = text_of(["<controller type='usb' model='none'/>", "<input type='tablet' bus='usb'/>"])
     with pytest.raises(ConfigUnsupported, match="needs a USB controller"):
         assign_defaults(parse_domain(text)[0], QEMU)
+
+
+@pytest.mark.parametrize(
+    ("said", "memory", "current"),
+    [
+        ("<memory unit='GB'>1</memory>", 976_896, 976_896),
+        ("<memory>1</memory>", 1024, 1024),
+        ("<memory>65537</memory><currentMemory>65535</currentMemory>", 66_560, 65_535),
+        ("<memory unit='MiB'>64</memory>", 65_536, 65_536),
+    ],
+)
+def test_a_guest_has_whole_mebibytes_of_memory(said: str, memory: int, current: int) -> None:
+    text = text_of([]).replace("<memory>65536</memory>", said)
+    stored = assign_defaults(parse_domain(text)[0], QEMU)
+    live = assign_aliases(stored)
+    assert (live.memory, live.current_memory) == (memory, current)
+    assert assign_aliases(live) == live

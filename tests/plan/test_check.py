@@ -18,6 +18,9 @@ from virlet.plan.launch import plan_launch
 Q35 = "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
 
 
+NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+
 def domain_of(facts: Facts, devices: str = "", *, os: str = Q35, more: str = "", kind: str = "qemu") -> Domain:
     head = f"<domain type='{kind}'><name>d</name><memory unit='MiB'>64</memory>{os}{more}"
     text = f"{head}<devices>{devices}</devices></domain>"
@@ -58,6 +61,18 @@ def domain_of(facts: Facts, devices: str = "", *, os: str = Q35, more: str = "",
         ),
         ("<rng model='virtio'><backend model='egd' type='udp'/></rng>", "devices/rng[1]/backend/@model", "a daemon"),
         ("<graphics type='vnc' port='80'/>", "devices/graphics[1]/@port", "[5900,65535]"),
+        ("<graphics type='vnc' port='99999'/>", "devices/graphics[1]/@port", "[5900,65535]"),
+        (
+            "<interface><bandwidth><inbound average='1'/></bandwidth></interface>",
+            "devices/interface[1]/bandwidth",
+            "user",
+        ),
+        (
+            "<serial type='tcp'><source mode='bind' host='::1' service='70000'/></serial>",
+            "devices/serial[1]/source[1]/@service",
+            "no port 70000",
+        ),
+        ("<serial type='pty'/>" * 5, "devices/serial[5]", "no more than 4"),
         ("<sound model='ich9'/>", "devices/sound[1]", "sound cards"),
         ("<vsock model='virtio'><cid auto='yes'/></vsock>", "devices/vsock", "<vsock>"),
         ("<hostdev mode='subsystem' type='pci'/>", "devices/hostdev[1]", "<hostdev>"),
@@ -83,6 +98,9 @@ def test_what_cannot_be_had_is_refused_by_name_and_place(
         ("<memoryBacking><source type='file'/></memoryBacking>", "memoryBacking/source"),
         ("<vcpu>5000</vcpu>", "vcpu"),
         ("<memtune><hard_limit>1</hard_limit></memtune>", "memtune"),
+        ("<cpu mode='custom'><model>qemu64</model><feature name='x,y'/></cpu>", "cpu/feature[1]/@name"),
+        (f"<q:override xmlns:q='{NAMESPACE}'/>", "q:override"),
+        (f"<qemu:capabilities xmlns:qemu='{NAMESPACE}'/>", "qemu:capabilities"),
     ],
 )
 def test_what_the_computer_cannot_be(more: str, path: str, facts: Facts, registry: Registry) -> None:
@@ -181,3 +199,16 @@ def test_more_cpus_than_interrupts_reach_are_refused(
     assert [problem.path for problem in problems] == (["vcpu"] * len(problems) if said else [])
     assert said in "".join(problem.message for problem in problems)
     assert bool(problems) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("inside", "path"),
+    [
+        ("<cmdline>quiet</cmdline>", "os/cmdline"),
+        ("<initrd>/initrd</initrd>", "os/initrd"),
+        ("<bootmenu enable='yes' timeout='65536'/>", "os/bootmenu/@timeout"),
+    ],
+)
+def test_what_cannot_be_booted(inside: str, path: str, facts: Facts, registry: Registry) -> None:
+    os = Q35.replace("</os>", f"{inside}</os>")
+    assert [problem.path for problem in check_launch(domain_of(facts, os=os), facts, registry)] == [path]

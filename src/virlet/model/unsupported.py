@@ -13,6 +13,8 @@ from typing import Final
 from virlet.errors import Problem
 from virlet.model.elements import Domain
 from virlet.model.graphics import GraphicsType
+from virlet.model.namespaces import QEMU
+from virlet.xml.raw import Raw
 from virlet.xml.walk import bare, said
 
 __all__ = ["IGNORED", "REASONS", "check_supported"]
@@ -63,6 +65,9 @@ REASONS: Final[dict[str, str]] = {
     "numatune": _NOT_YET,
     "os/acpi": _NOT_YET,
     "perf": _ROOT,
+    "qemu:capabilities": "virlet asks QEMU itself what it can do",
+    "qemu:deprecation": _NOT_YET,
+    "qemu:override": _NOT_YET,
     "sysinfo": _NOT_YET,
     "throttlegroups": _NOT_YET,
     "vcpus": _NOT_YET,
@@ -91,7 +96,9 @@ _GRAPHICS = {
 def check_supported(domain: Domain) -> Iterator[Problem]:
     """A problem for everything in *domain* that virlet knows by name and cannot honour."""
     for path, _, _, value in said(domain):
-        reason = REASONS.get(bare(path))
+        # Whoever writes libvirt's own namespace may give it another prefix than libvirt does.
+        word = f"qemu:{value.tag}" if isinstance(value, Raw) and value.namespace == QEMU else bare(path)
+        reason = REASONS.get(word)
         if reason is None and isinstance(value, GraphicsType):
             reason = _GRAPHICS.get(value)
             if reason is not None:

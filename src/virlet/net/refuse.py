@@ -92,6 +92,8 @@ def _clashes(forwards: Sequence[Forward]) -> Iterator[Problem]:
 
 _QUEUED = frozenset({InterfaceType.ETHERNET, InterfaceType.BRIDGE, InterfaceType.VHOSTUSER})
 _VHOST = frozenset({InterfaceType.VHOSTUSER})
+_TAPS = frozenset({InterfaceType.ETHERNET, InterfaceType.BRIDGE})
+"""Their planners refuse <bandwidth> with libvirt's words."""
 
 
 def refuse_at_start(nic: Interface, path: str) -> Iterator[Problem]:
@@ -104,6 +106,13 @@ def refuse_at_start(nic: Interface, path: str) -> Iterator[Problem]:
         )
     if nic.script is not None and nic.type is not InterfaceType.ETHERNET:
         yield Problem(f"{path}/script", f"scripts are not supported on interfaces of type {nic.type}")
+    if nic.bandwidth is not None and nic.type not in _TAPS:
+        # libvirt writes a warning into its log and goes on without the limit.
+        yield Problem(
+            f"{path}/bandwidth",
+            f"<bandwidth> is not possible on interfaces of type {nic.type}",
+            hint="remove it: nothing between the guest and this host can limit the traffic",
+        )
     yield from _queue_sizes(nic, path)
 
 

@@ -8,8 +8,12 @@ from virlet.plan.aliases import name_all
 from virlet.plan.base import GuestDirs
 from virlet.plan.defaults import fill
 from virlet.plan.facts import QemuFacts
+from virlet.xml.declare import replace
 
 __all__ = ["assign_aliases", "assign_defaults"]
+
+_MIB = 1024
+"""In KiB, as <memory> is kept."""
 
 
 def assign_defaults(domain: Domain, qemu: QemuFacts) -> Domain:
@@ -25,6 +29,16 @@ def assign_defaults(domain: Domain, qemu: QemuFacts) -> Domain:
 def assign_aliases(domain: Domain, dirs: GuestDirs | None = None) -> Domain:
     """The live form of a definition: every device has its alias; those beginning with ``ua-`` are the user's.
 
-    With *dirs*, a channel that leaves its socket to us says where it is.
+    With *dirs*, a channel that leaves its socket to us says where it is.  Memory is rounded up to whole MiB, as libvirt
+    does at start (its documentation of <memory>).
     """
-    return name_all(domain, dirs)
+    return name_all(_whole_mebibytes(domain), dirs)
+
+
+def _whole_mebibytes(domain: Domain) -> Domain:
+    """QEMU rounds what ``-m`` says up to its pages, and then refuses a memory back end of the size that was meant."""
+    memory = -(-domain.memory // _MIB) * _MIB
+    if memory == domain.memory:
+        return domain
+    current = domain.current_memory
+    return replace(domain, memory=memory, current_memory=memory if current == domain.memory else current)

@@ -5,6 +5,7 @@ Refused by name at start, never dropped in silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from virlet.errors import Problem
@@ -20,6 +21,14 @@ from virlet.plan.pci import Board
 
 __all__ = ["unsupported"]
 
+_LONGEST_MENU = 65_535
+"""ms; QEMU's ``splash-time``."""
+_HIGHEST_PORT = 65_535
+_CPU_FEATURE = re.compile(r"[A-Za-z0-9._+-]+")
+"""A comma would begin another property of the CPU."""
+_NETWORKED = frozenset({ChardevType.TCP, ChardevType.UDP})
+_ISA_SERIALS = 4
+"""QEMU's MAX_ISA_SERIAL_PORTS."""
 _NO_ROOT = "it needs root"
 _NOT_YET = "virlet cannot do this yet"
 
@@ -29,6 +38,7 @@ def unsupported(domain: Domain) -> Iterator[Problem]:
     yield from _computer(domain)
     yield from _disks(domain)
     yield from _chardevs(domain)
+    yield from _ports(domain)
     yield from _displays(domain)
     yield from _inputs(domain)
     for number, _ in enumerate(domain.devices.sounds, 1):
@@ -43,6 +53,7 @@ def _computer(domain: Domain) -> Iterator[Problem]:
         yield Problem("os", "UEFI firmware is not supported: not supported yet", hint="leave the firmware to QEMU")
     if os.smbios not in (None, "emulate"):
         yield Problem("os/smbios", f"smbios mode '{os.smbios}' is not supported: not supported yet")
+    yield from _boot(domain)
     if backing is not None and backing.source is MemorySource.FILE:
         yield Problem("memoryBacking/source", f"memory in files is not supported: {_NOT_YET}", hint="use memfd")
     if domain.clock is not None and domain.clock.offset not in (ClockOffset.UTC, ClockOffset.LOCALTIME):
@@ -50,6 +61,20 @@ def _computer(domain: Domain) -> Iterator[Problem]:
         yield Problem(
             "clock/@offset", f"clock offset '{offset}' is not supported: {_NOT_YET}", hint="use utc or localtime"
         )
+
+
+def _boot(domain: Domain) -> Iterator[Problem]:
+    os = domain.os
+    if os.kernel is None:
+        for name, value in (("initrd", os.initrd), ("cmdline", os.cmdline)):
+            if value is not None:
+                yield Problem(f"os/{name}", f"<{name}> is for a <kernel>, and there is none", hint="add <kernel>")
+    if os.bootmenu and (os.bootmenu_timeout or 0) > _LONGEST_MENU:
+        text = f"invalid value for boot menu timeout, must be in range [0,{_LONGEST_MENU}]"
+        yield Problem("os/bootmenu/@timeout", text)
+    for number, feature in enumerate(domain.cpu.features if domain.cpu is not None else (), 1):
+        if not _CPU_FEATURE.fullmatch(feature.name):
+            yield Problem(f"cpu/feature[{number}]/@name", f"there is no CPU feature {feature.name!r}")
 
 
 def _disks(domain: Domain) -> Iterator[Problem]:
@@ -117,6 +142,28 @@ def _chardevs(domain: Domain) -> Iterator[Problem]:
             )
 
 
+def _ports(domain: Domain) -> Iterator[Problem]:
+    """Numbers that QEMU takes modulo 65536, and more serial ports than a PC has."""
+    devices = domain.devices
+    kinds: tuple[tuple[str, tuple[Chardev, ...]], ...] = (
+        ("serial", devices.serials),
+        ("parallel", devices.parallels),
+        ("console", devices.consoles),
+        ("channel", devices.channels),
+    )
+    for tag, items in kinds:
+        for number, item in enumerate(items, 1):
+            for place, source in enumerate(item.sources, 1):
+                service = source.service or ""
+                if item.type in _NETWORKED and service.isdecimal() and int(service) > _HIGHEST_PORT:
+                    path = f"devices/{tag}[{number}]/source[{place}]/@service"
+                    yield Problem(path, f"there is no port {service}: the highest is {_HIGHEST_PORT}")
+    isa = [n for n, one in enumerate(devices.serials, 1) if one.target is not None and one.target.type == "isa-serial"]
+    for number in isa[_ISA_SERIALS:]:
+        text = f"a PC has no more than {_ISA_SERIALS} serial ports"
+        yield Problem(f"devices/serial[{number}]", text, hint="use <target type='pci-serial'/>")
+
+
 def _displays(domain: Domain) -> Iterator[Problem]:
     if sum(display.type is GraphicsType.VNC for display in domain.devices.graphics) > 1:
         yield Problem(
@@ -128,7 +175,7 @@ def _displays(domain: Domain) -> Iterator[Problem]:
             continue
         if display.listens and display.listens[0].type is ListenType.NETWORK:
             yield Problem(f"{path}/listen", "listening on a virtual network needs root's network driver")
-        if display.port is not None and 0 < display.port < 5900:
+        if display.port is not None and (0 < display.port < 5900 or display.port > _HIGHEST_PORT):
             yield Problem(f"{path}/@port", "vnc port must be in range [5900,65535]")
         if display.passwd_valid_to is not None:
             yield Problem(f"{path}/@passwdValidTo", f"a password that ends is not supported: {_NOT_YET}")
