@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from virlet.fake.qmp_server import Watch
@@ -58,7 +59,8 @@ class Stream:
         """Send one frame, as the real one does for the guest: a length of 4 bytes, then a RARP of no consequence."""
         if self.peer is not None:
             frame = b"\xff" * 6 + b"\x52\x54\0\0\0\1" + b"\x80\x35" + bytes(46)
-            self.peer.sendall(len(frame).to_bytes(4, "big") + frame)
+            with suppress(OSError):  # It has just gone, and we shall read so.
+                self.peer.sendall(len(frame).to_bytes(4, "big") + frame)
 
     def close(self) -> None:
         """``netdev_del``."""

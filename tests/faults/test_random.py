@@ -1,0 +1,135 @@
+"""``kill -9`` of virletd at any moment of a life of guests, and lives without number: nothing is lost, nothing grows.
+
+A few in every run; script/soak has 500 kills, and 10 000 lives of the fake QEMU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from faultstand import DOMAIN, PASST, Stand, free_ports
+
+from virlet.client.sync import Connection
+from virlet.enums import Affect
+from virlet.errors import VirletError
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
+
+FACTOR = int(os.environ.get("VIRLET_SOAK", "1"))
+KILLS, LIVES = 25 * FACTOR, 40 if FACTOR == 1 else 500 * FACTOR
+UUID = "<uuid>7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}</uuid>"
+
+
+class Life:
+    """What a user does to two guests, over and over, in an order of his own."""
+
+    def __init__(self, stand: Stand, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.stand = stand
+        self.ports = free_ports(4)
+
+    def nic(self, n: int) -> str:
+        return PASST.format(n=n, port=self.ports[n])
+
+    def act(self, connection: Connection) -> None:
+        """One thing, whether it makes sense now or not."""
+        number = self.random.randrange(2)
+        name, second = f"guest{number}", self.nic(number + 2)
+        both = Affect.LIVE | Affect.CONFIG
+        what = self.random.choice(
+            ("define", "start", "start", "attach", "detach", "destroy", "suspend", "kill", "undefine")
+        )
+        if what == "kill":
+            for pid in self.stand.running("/passt"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+        if what == "define":
+            xml = DOMAIN.format(name=name, uuid=UUID.format(number), extra="", devices=self.nic(number))
+            connection.define(xml)
+            return
+        domain = connection.lookup_by_name(name)
+        match what:
+            case "attach":
+                domain.attach_device(second, both)
+            case "detach":
+                domain.detach_device(second, both)
+            case "suspend":
+                domain.suspend()
+                domain.resume()
+            case _:
+                getattr(domain, what)()
+
+    def until_killed(self, after: float) -> None:
+        """Act until the daemon is gone, which it is after so many seconds."""
+        pid = self.stand.pid
+        timer = threading.Timer(after, os.kill, (pid, signal.SIGKILL))
+        timer.start()
+        try:
+            with self.stand.client() as connection:
+                while connection.core.lost is None:
+                    with contextlib.suppress(VirletError):
+                        self.act(connection)
+        except VirletError:
+            pass  # It had gone before we came.
+        timer.join()
+
+
+def test_a_daemon_killed_at_any_moment_leaves_every_guest_whole_or_gone(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = int(os.environ.get("VIRLET_SEED", "0")) or int(time.time())
+    life = Life(stand, seed)
+    print(f"VIRLET_SEED={seed}")
+    assert stand.begin()
+    stand.quiet = stand.descriptors()
+    for number in range(KILLS):
+        life.until_killed(life.random.uniform(0.0, 0.4))
+        assert stand.died() == -signal.SIGKILL
+        assert stand.begin(), (seed, number, stand.log())
+        with stand.client() as connection:
+            stand.consistent(connection)
+            if number % 5 == 4:
+                stand.nothing(connection)
+        if number % 5 == 4:
+            stand.flat()
+    with stand.client() as connection:
+        stand.nothing(connection)
+    with capsys.disabled():
+        print(f"\n{KILLS} kills of virletd at random moments: nothing lost, nothing left")
+
+
+def resident(stand: Stand) -> int:
+    return int(Path(f"/proc/{stand.pid}/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+    life = Life(stand, 0)
+    assert stand.begin()
+    with stand.client() as connection:
+        xml = DOMAIN.format(name="one", uuid=UUID.format(0), extra="", devices=life.nic(0))
+        for number in range(LIVES + 20):
+            domain = connection.define(xml)
+            domain.start()
+            domain.attach_device(life.nic(1), Affect.LIVE)
+            domain.destroy()
+            domain.undefine()
+            if number == 20:  # What is loaded once is loaded now.
+                stand.until(lambda: not stand.processes(), "no process")
+                descriptors, memory = stand.descriptors(), resident(stand)
+            if number % 200 == 0:
+                stand.reap()
+        stand.until(lambda: not stand.processes() and not stand.files(), "nothing is left")
+        stand.until(lambda: stand.descriptors() == descriptors, "as many descriptors")
+        grown = resident(stand) - memory
+    stand.reap()
+    with capsys.disabled():
+        print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, {grown:+} KiB afterwards")
+    assert grown < 4096  # It levels off after 150 lives.
