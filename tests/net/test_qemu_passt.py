@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from virlet.model.domain import parse_interface
 from virlet.model.interface import Interface
 from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env, NetBackend
 from virlet.net.choose import Registry, choose
 from virlet.net.passt import Passt
+from virlet.net.passt_args import passt_argv
 from virlet.net.qemu_passt import QemuPasst, members
 from virlet.plan.base import Need, OnLoss, QmpCommand, Ready
+from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, Support
 
 EnvOf = Callable[..., Env]
 NicOf = Callable[..., Interface]
@@ -182,3 +188,56 @@ def test_it_is_chosen_by_name_alone(nic_of: NicOf, env: Env) -> None:
     assert isinstance(choose(nic_of(FORCED), env, among).backend, QemuPasst)
     with_passt = choose(nic_of(FORCED, passt=True), env, among)
     assert isinstance(with_passt.backend, QemuPasst)
+
+
+_SWITCHES = ("quiet", "debug", "trace", "dhcp-dns", "dhcp-search", "tcp", "udp", "icmp", "dhcp", "ndp", "dhcpv6", "ra")
+_ADDRESSES = {"dns": 3, "outbound": 2, "map-host-loopback": 2, "map-guest-addr": 2, "dns-forward": 2, "dns-host": 2}
+
+
+@st.composite
+def said(draw: st.DrawFn) -> str:
+    """The inside of an interface with any options of passt's that stand together."""
+    chosen = draw(st.dictionaries(st.sampled_from(_SWITCHES), st.sampled_from(["yes", "no"]), max_size=5))
+    if chosen.get("quiet") == "yes":
+        chosen = {name: word for name, word in chosen.items() if name not in ("debug", "trace")}
+    inside = ""
+    for name, most in _ADDRESSES.items():
+        if name != "dns" or chosen.get("dhcp-dns") != "no":
+            words = ("192.0.2.1", "2001:db8::1", "192.0.2.2")[: draw(st.integers(0, most))]
+            inside += "".join(f"<virlet:{name} address='{word}'/>" for word in words)
+    if draw(st.booleans()):
+        inside += "<virlet:param value='--stats'/><virlet:param value='1'/>"
+    backend = draw(st.sampled_from(["", "<backend type='passt'/>", "<backend type='passt' hostname='h' fqdn='h.e'/>"]))
+    attributes = " ".join(f"{name}='{word}'" for name, word in chosen.items())
+    return backend + options(inside, attributes)
+
+
+@given(said())
+@settings(max_examples=60)
+def test_whoever_starts_passt_it_is_told_the_same(inside: str) -> None:
+    """Invariant: the netdev's members, spelt as QEMU spells them for passt, and the words are the stream's options."""
+    text = f"<interface type='user'><mac address='52:54:00:12:34:56'/>{inside}</interface>"
+    nic = replace(parse_interface(text)[0], alias="net0")
+    env = _env()
+    told, words = members(nic, env)
+    here = [word for word in passt_argv(nic, env) if isinstance(word, str)][2:]
+    spelt = [word for name, value in told.items() if name != "quiet" or value for word in _as_qemu_does(name, value)]
+    assert sorted([*spelt, *words]) == sorted(here)
+
+
+def _as_qemu_does(name: str, value: Any) -> tuple[str, ...]:
+    """From QEMU's documentation of the members."""
+    if isinstance(value, bool):
+        only = {"ipv4": "--ipv6-only", "ipv6": "--ipv4-only"}
+        return (f"--{name}",) if value else (only.get(name, f"--no-{name}"),)
+    if isinstance(value, tuple):
+        return (f"--{name}", (" " if name == "search" else ",").join(item["str"] for item in value))
+    return ("--mac-addr" if name == "mac" else f"--{name}", str(value))
+
+
+def _env() -> Env:
+    """Fixtures and hypothesis do not mix."""
+    qemu = QemuFacts("/q", "x86_64", (11, 1, 0), netdevs=NETDEVS)
+    host = HostFacts("x86_64", "h", "", "", "", 1, 1, 1, 1, nameservers=("192.0.2.53", "2001:db8::53"))
+    passt = PasstFacts("/p", NEW, Support(True))
+    return Env(Facts(host, {"/q": qemu}, passt), qemu, Path("/r"), Path("/l"), "devices/interface[1]")

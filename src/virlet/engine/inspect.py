@@ -136,6 +136,8 @@ def log_path(guest: Guest, which: str) -> Path:
     for number, nic in enumerate(guest.domain.devices.interfaces):
         if which == (nic.alias or f"net{number}"):
             named = nic.backend.log_file if nic.backend is not None else None
+            if not named and helper is not None and helper.record.plan.forked is not None:
+                return logs / "qemu.log"  # What QEMU starts writes where QEMU does.
             return Path(named) if named else logs / f"{which}-passt.log"
     raise InvalidArg(f"'{guest.name}' has no log '{which}'", hint="name 'qemu' or the alias of an interface, as 'net0'")
 
