@@ -93,7 +93,7 @@ def plan(tmp_path: Path) -> HelperPlan:
         QmpCommand("netdev_add", {"type": "hubport", "id": "hub-net0", "hubid": 7, "netdev": "passt-net0"}),
     )
     link = tmp_path / "net0.passt"
-    forked = Forked(link, "passt-net0", adds)
+    forked = Forked(link, "passt-net0", adds, tmp_path / "qemu.log")
     return HelperPlan("passt", ("/bin/sleep",), (), Ready.SPAWNED, OnLoss.QEMU, leaves=(link,), forked=forked)
 
 

@@ -27,6 +27,7 @@ from virlet.engine.tasks import Tasks
 from virlet.errors import InternalError, OperationInvalid, OperationTimeout, SystemFailure, VirletError
 from virlet.plan.base import Forked, HelperPlan
 from virlet.proc.identity import identify
+from virlet.proc.logfile import tail
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import listeners
 from virlet.qmp.monitor import QmpError
@@ -226,6 +227,9 @@ class ForkedHelper(Helper):
             return process
         await pull_out(execute, plan, None)
         return await plug_in(execute, plan)
+
+    def _last_words(self) -> str:
+        return tail(_forked(self.record.plan).log, 400)
 
     async def end(self) -> None:
         """QEMU, or its interface, is gone: so is the helper."""

@@ -534,13 +534,18 @@ class Helper:
         self.record, self._reviving = replace(self.record, gave_up=True), False
         self._host.save()
         why = f"it ended {len(losses)} times within {losses.budget.window:g} s" if losses else "it ended"
-        said = tail(plan.stderr.path, 400) if plan.stderr is not None else ""
+        said = self._last_words()
         self._tell(
             "gave-up",
             f"{plan.name} of {self.alias} is not restarted: {why}, last saying: {said or 'nothing'}."
             f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up",
         )
         await self._host.execute("set_link", {"name": self.alias, "up": False})
+
+    def _last_words(self) -> str:
+        """The end of what it has written."""
+        plan = self.record.plan
+        return tail(plan.stderr.path, 400) if plan.stderr is not None else ""
 
     def _tell(self, kind: str, message: str) -> None:
         self._host.tell(self.alias, kind, message)

@@ -16,7 +16,7 @@ from virlet.model.domain import Domain
 from virlet.net.choose import verdicts
 from virlet.net.forwards import flatten, forwards_everything
 from virlet.net.rules import rules_of
-from virlet.plan.base import LaunchPlan, NetPlan
+from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan
 from virlet.plan.facts import Support
 from virlet.plan.native import native
 from virlet.plan.security import judge_security
@@ -118,11 +118,17 @@ def details(guest: Guest) -> Facts:
             "pid": helper.process.pid if helper.process is not None else None,
             "condition": helper.condition,
             "restarts": helper.record.restarts,
-            "log": str(helper.record.plan.stderr.path) if helper.record.plan.stderr is not None else None,
+            "log": _log_of(helper.record.plan),
         }
         for alias, helper in run.helpers.items()
     ]
     return found
+
+
+def _log_of(plan: HelperPlan) -> str | None:
+    if plan.forked is not None:
+        return str(plan.forked.log)
+    return str(plan.stderr.path) if plan.stderr is not None else None
 
 
 def log_path(guest: Guest, which: str) -> Path:
@@ -131,13 +137,12 @@ def log_path(guest: Guest, which: str) -> Path:
     if which in ("", "qemu"):
         return logs / "qemu.log"
     helper = guest.run.helpers.get(which) if guest.run is not None else None
-    if helper is not None and helper.record.plan.stderr is not None:
-        return helper.record.plan.stderr.path
+    known = _log_of(helper.record.plan) if helper is not None else None
+    if known is not None:
+        return Path(known)
     for number, nic in enumerate(guest.domain.devices.interfaces):
         if which == (nic.alias or f"net{number}"):
             named = nic.backend.log_file if nic.backend is not None else None
-            if not named and helper is not None and helper.record.plan.forked is not None:
-                return logs / "qemu.log"  # What QEMU starts writes where QEMU does.
             return Path(named) if named else logs / f"{which}-passt.log"
     raise InvalidArg(f"'{guest.name}' has no log '{which}'", hint="name 'qemu' or the alias of an interface, as 'net0'")
 

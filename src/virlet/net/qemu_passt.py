@@ -12,6 +12,7 @@ QEMU runs passt by a link of ours, so that we can keep it from starting another 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from zlib import crc32
 
 from virlet.errors import Problem
@@ -20,7 +21,17 @@ from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.passt_args import check_passt, judge_passt, ports_of
 from virlet.net.passt_options import Option, passt_options
-from virlet.plan.base import Forked, HelperPlan, JsonValue, Need, NetPlan, OnLoss, QmpCommand, Ready, short_name
+from virlet.plan.base import (
+    Forked,
+    HelperPlan,
+    JsonValue,
+    Need,
+    NetPlan,
+    OnLoss,
+    QmpCommand,
+    Ready,
+    short_name,
+)
 from virlet.plan.facts import Facts, QemuFacts, Support
 
 __all__ = ["QemuPasst", "members"]
@@ -94,6 +105,7 @@ def _helper(nic: Interface, env: Env, hub: int) -> HelperPlan:
         QmpCommand("netdev_add", {"type": "hubport", "id": f"hub-{alias}", "hubid": hub, "netdev": netdev}),
     )
     forwards, everything = ports_of(nic, env)
+    log_file = nic.backend.log_file if nic.backend is not None and nic.wants_passt else None
     return HelperPlan(
         name="passt",
         argv=(passt.path,),
@@ -103,7 +115,7 @@ def _helper(nic: Interface, env: Env, hub: int) -> HelperPlan:
         forwards=forwards,
         forwards_all=everything,
         leaves=(link,),
-        forked=Forked(link, netdev, adds),
+        forked=Forked(link, netdev, adds, Path(log_file) if log_file else env.logs / "qemu.log"),
     )
 
 

@@ -255,6 +255,8 @@ class Forked:
     """Id of the netdev, which tells the process (``info network``)."""
     adds: tuple[QmpCommand, ...]
     """``netdev_add``, in order; each is taken away again by ``netdev_del``."""
+    log: Path
+    """Where it writes: QEMU's own log, unless it was given another."""
 
 
 @dataclass(frozen=True, slots=True)
