@@ -12,6 +12,8 @@ from virlet.net.choose import REFUSED, Registry, choose, registry, verdicts
 from virlet.net.passt import Passt
 from virlet.net.slirp import Slirp
 from virlet.plan.facts import Facts, PasstFacts, QemuFacts, Support
+from virlet.plan.follow import Uplinks
+from virlet.plan.hotplug import heat
 
 EnvOf = Callable[..., Env]
 NicOf = Callable[..., Interface]
@@ -72,6 +74,35 @@ def test_verdicts_name_every_backend(env_of: EnvOf) -> None:
         ("passt", False),
         ("slirp", True),
     ]
+
+
+OLD = PasstFacts("/usr/bin/passt", frozenset({"fd", "foreground"}), Support(True), needs_route=True)
+
+
+def test_without_a_route_an_old_passt_that_is_named_waits_for_one(nic_of: NicOf, env_of: EnvOf) -> None:
+    env = env_of(passt=OLD, uplinks=Uplinks())
+    choice = choose(nic_of(passt=True), env, BOTH)
+    assert choice.backend is BOTH.backends[0]
+    assert choice.why[-1] == "passt: nobody else can carry it, so it waits for a default route"
+    plan = choice.backend.plan(nic_of(passt=True), env)
+    assert plan.helper is not None
+    assert plan.helper.waits_for == "a default route"
+    assert (plan.link_up, plan.starts_up) == (True, False)
+    (link,) = heat(plan).after
+    assert (link.name, link.arguments) == ("set_link", {"name": "net0", "up": False})
+
+
+def test_without_a_route_an_interface_that_names_nobody_does_not_wait(nic_of: NicOf, env_of: EnvOf) -> None:
+    choice = choose(nic_of(), env_of(passt=OLD, uplinks=Uplinks()), BOTH)
+    assert choice.backend is BOTH.backends[1]
+    assert choice.why[0].startswith("passt is not possible yet: this passt refuses to start")
+
+
+def test_a_route_that_is_there_keeps_nobody_waiting(nic_of: NicOf, env_of: EnvOf) -> None:
+    env = env_of(passt=OLD)
+    plan = BOTH.backends[0].plan(nic_of(passt=True), env)
+    assert plan.helper is not None
+    assert (plan.helper.waits_for, plan.starts_up) == ("", True)
 
 
 class Foreign(Slirp):

@@ -79,8 +79,14 @@ def _interface(net: NetPlan) -> Facts:
             {"proto": f.proto, "address": f.address, "dev": f.device, "start": f.start, "end": f.end, "to": f.to}
             for f in net.listens_on
         ],
-        "link": "up" if net.link_up else "down",
+        "link": _link(net),
     }
+
+
+def _link(net: NetPlan) -> str:
+    if net.link_up and net.helper is not None and net.helper.waits_for:
+        return f"down, until there is {net.helper.waits_for}"
+    return "up" if net.link_up else "down"
 
 
 def ports(guest: Guest) -> Sequence[Mapping[str, object]]:
