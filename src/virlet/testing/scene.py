@@ -21,7 +21,7 @@ from virlet.plan.facts import (
 )
 from virlet.plan.follow import Uplinks
 
-__all__ = ["example_env", "example_facts", "recorded_qemu"]
+__all__ = ["example_env", "example_facts", "recorded_qemu", "without_anything"]
 
 _NETDEVS = {
     "dgram": "local remote",
