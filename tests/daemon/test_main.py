@@ -185,9 +185,10 @@ def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path):
     environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/x"}
     file = tmp_path / ".config" / "virlet" / "virletd.toml"
     file.parent.mkdir(parents=True)
-    file.write_text("timeout = 7\nverbose = true\n")
+    file.write_text("timeout = 7\nverbose = true\nshare_memory = true\n")
     found = settings_of([], environ, 1000)
     assert (found.timeout, found.verbose, found.socket) == (7, True, Path("/run/x/virlet/virletd.sock"))
+    assert found.share_memory
     assert settings_of(["--timeout=120"], environ, 1000).timeout == 120
     assert settings_of(["--timeout=0"], environ, 1000).timeout is None
 

@@ -64,6 +64,8 @@ class Settings:
     """A program that is run in the place of virlet-slirp-helper."""
     confine: bool
     """QEMU may open its guest's files only, where the kernel can see to that."""
+    share_memory: bool
+    """Guests whose network gains by it share their memory with passt."""
     autostarted: bool
     """A client started us and keeps stderr only until we are ready."""
 
@@ -122,6 +124,7 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
         ready_fd=options.ready_fd,
         slirp_helper=_program(file, "slirp_helper"),
         confine=file.get("confine", True),
+        share_memory=file.get("share_memory", False),
         autostarted=options.autostarted,
     )
 
@@ -131,6 +134,7 @@ _KNOWN: Mapping[str, tuple[type, ...]] = {
     "verbose": (bool,),
     "slirp_helper": (str,),
     "confine": (bool,),
+    "share_memory": (bool,),
 }
 
 
@@ -282,6 +286,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from virlet.engine.probe_host import CONFINE
 
             os.environ[CONFINE] = "no"
+        if settings.share_memory:
+            from virlet.engine.probe_host import SHARE_MEMORY
+
+            os.environ[SHARE_MEMORY] = "yes"
         lock = _lock(settings, Path(sys.argv[0]).name, environ)
         if lock is None:
             return 0

@@ -15,13 +15,15 @@ from virlet.proc.confine import landlock_version
 from virlet.proc.identity import boot_id
 from virlet.proc.routes import uplinks
 
-__all__ = ["BRIDGE_HELPER", "CONFINE", "probe_host"]
+__all__ = ["BRIDGE_HELPER", "CONFINE", "SHARE_MEMORY", "probe_host"]
 
 _MACHINES = {"i386": "i686", "arm64": "aarch64"}
 BRIDGE_HELPER = "VIRLET_BRIDGE_HELPER"
 """Environment variable: path of qemu-bridge-helper where it is elsewhere."""
 CONFINE = "VIRLET_CONFINE"
 """Environment variable: ``no`` runs QEMU unconfined; the setting ``confine`` sets it."""
+SHARE_MEMORY = "VIRLET_SHARE_MEMORY"
+"""Environment variable: ``yes`` shares the memory of guests whose network gains by it (setting ``share_memory``)."""
 BRIDGE_HELPERS = ("/usr/lib/qemu/qemu-bridge-helper", "/usr/libexec/qemu-bridge-helper")
 """Where distributions put the one program that makes taps on bridges for everybody."""
 
@@ -53,6 +55,7 @@ def probe_host(kvm: Support) -> HostFacts:
         may_ping=_may_ping(),
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
         landlock=_landlock(),
+        share_memory=os.environ.get(SHARE_MEMORY) == "yes",
         nameservers=tuple(_nameservers()),
         groups=frozenset({os.getegid(), *os.getgroups()}),
         bridge_helper=(helper := _bridge_helper()),

@@ -47,6 +47,7 @@ from virlet.plan.assign import assign_aliases
 from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
 from virlet.plan.launch import NO_SANDBOX, plan_launch
 from virlet.plan.rights import Grant
+from virlet.plan.share import with_shared_memory
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
@@ -70,7 +71,7 @@ def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan
     """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
     context.look_again(links_named(definition), definition.uuid)
     dirs = context.guest_dirs(definition.uuid)
-    domain = assign_aliases(definition, dirs)
+    domain = with_shared_memory(assign_aliases(definition, dirs), context.facts, context.registry)
     try:
         return domain, plan_launch(domain, context.facts, dirs, context.registry)
     except BadConfig as error:

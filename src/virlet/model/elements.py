@@ -20,6 +20,7 @@ from virlet.model.machine import (
     Features,
     MemoryAccess,
     MemoryBacking,
+    MemorySource,
     Os,
     PowerAction,
     PowerManagement,
@@ -248,7 +249,10 @@ class Domain(Element):
     @property
     def shares_memory(self) -> bool:
         """Whether other processes may map the guest's memory, which vhost-user needs."""
-        return self.memory_backing is not None and self.memory_backing.access is MemoryAccess.SHARED
+        backing = self.memory_backing
+        if backing is None or backing.access is not MemoryAccess.SHARED:
+            return False
+        return backing.source is not MemorySource.ANONYMOUS  # Which has no descriptor that could be handed over.
 
     @property
     def vcpus_at_start(self) -> int:

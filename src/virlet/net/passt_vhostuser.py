@@ -60,7 +60,8 @@ class PasstVhostUser:
             return None
         if env.shared_memory:
             return Support(True, f"the guest's memory is shared: {_GAIN}; {_COST}")
-        return Support(False, f"it gives {_GAIN}, but needs shared memory: {_COST}", SHARE_MEMORY)
+        hint = f"{SHARE_MEMORY}, or share_memory = true to virletd.toml"
+        return Support(False, f"it gives {_GAIN}, but needs shared memory: {_COST}", hint)
 
     def check(self, nic: Interface, env: Env) -> Iterator[Problem]:
         """Shared memory, a virtio card with one queue, and what this passt cannot do."""

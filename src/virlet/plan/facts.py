@@ -238,6 +238,8 @@ class HostFacts:
     """It has the right to make tap devices."""
     landlock: Support = Support(False, "not looked at")
     """A QEMU can be confined to its guest's files, and is to be."""
+    share_memory: bool = False
+    """The user's configuration shares the memory of guests whose network gains by it."""
     nameservers: tuple[str, ...] = ()
     """Addresses of the host's resolvers, in order (``/etc/resolv.conf``); empty where unknown."""
 
