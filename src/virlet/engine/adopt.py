@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virlet.engine.context import Context
+from virlet.engine.crash import after_crash
 from virlet.engine.ending import end_qemu
 from virlet.engine.forked import supervised
 from virlet.engine.guest import Guest, Run
@@ -25,7 +26,6 @@ from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure, VirletE
 from virlet.fault import point
 from virlet.model.domain import parse_domain
 from virlet.model.lifecycle import TABLE, Action
-from virlet.model.machine import CrashAction
 from virlet.proc.identity import ProcessIdentity
 from virlet.proc.process import Process
 from virlet.qmp.monitor import Monitor, MonitorClosed, QmpError
@@ -234,5 +234,5 @@ async def _catch_up(guest: Guest, run: Run, record: Record) -> None:
         tasks.start(end_qemu(guest, run, Action.DESTROY), f"end of '{guest.name}', whose client is gone")
     elif state is DomainState.SHUTDOWN:
         tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has powered off")
-    elif state is DomainState.CRASHED and guest.domain.on_crash is not CrashAction.PRESERVE:
-        tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has crashed")
+    elif state is DomainState.CRASHED:
+        after_crash(guest, run)

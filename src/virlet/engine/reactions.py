@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from virlet.engine.crash import after_crash, restart
 from virlet.engine.ending import end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.unplug import refused, remove_nic
 from virlet.enums import DomainState, EventId, Lifecycle, PmSuspendedDetail
 from virlet.model.lifecycle import TABLE, Action
-from virlet.model.machine import CrashAction, PowerAction
+from virlet.model.machine import PowerAction
 from virlet.qmp.monitor import Event
 
 __all__ = ["Reactions"]
@@ -94,13 +95,7 @@ class Reactions:
         if data.get("action") == "run" or guest.state not in TABLE[Action.GUEST_PANIC]:
             return
         guest.act(Action.GUEST_PANIC)
-        match guest.domain.on_crash:
-            case CrashAction.RESTART | CrashAction.RENAME_RESTART:
-                guest.tasks.start(restart(guest, self._run), f"restart of '{guest.name}' after its crash")
-            case CrashAction.PRESERVE:
-                pass
-            case _:
-                self._end()
+        after_crash(guest, self._run)
 
     def _reset(self, data: Data) -> None:
         self._guest.emit_other(EventId.REBOOT)
@@ -224,19 +219,6 @@ class Reactions:
             peer.lost = True
         if (helper := self._helper(data)) is not None:
             helper.on_disconnected()
-
-
-async def restart(guest: Guest, run: Run) -> None:
-    """Reset a guest that has powered off or crashed, and let it run again, in the same QEMU."""
-    async with guest.job.hold("restart", patient=True):
-        if guest.run is not run or run.ending is not None:
-            return
-        try:
-            await guest.execute("system_reset")
-            await guest.execute("cont")
-        finally:
-            run.rebooting = False
-        guest.react(Action.RESTARTED)
 
 
 def _text(data: Data, name: str) -> str:

@@ -114,8 +114,9 @@ class FakeQemu:
         for end in (wake, wakeup):
             end.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno())
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        self.watch(wake.fileno(), lambda: self._terminated(wake))
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, lambda *_: None)
+        self.watch(wake.fileno(), lambda: self._signalled(wake))
         try:
             while True:
                 ticks = [tick for each in self._diallers.values() if (tick := each.tick()) is not None]
@@ -127,10 +128,36 @@ class FakeQemu:
         except _Stop:
             return
 
-    def _terminated(self, wake: socket.socket) -> None:
-        wake.recv(100)
-        if self.behaviour["sigterm"] == "obey":
-            self._end("host-signal")
+    def _signalled(self, wake: socket.socket) -> None:
+        """SIGTERM ends it; at SIGUSR1 its guest panics, at SIGUSR2 its guest reboots."""
+        for number in wake.recv(100):
+            if number == signal.SIGUSR1:
+                self._panic()
+            elif number == signal.SIGUSR2:
+                self._reboot()
+            elif self.behaviour["sigterm"] == "obey":
+                self._end("host-signal")
+
+    def _panic(self) -> None:
+        self.event("GUEST_PANICKED", {"action": "pause"})
+        self._status = "guest-panicked"
+        self.event("STOP")
+
+    def _reboot(self) -> None:
+        if ("-no-reboot", "") in self._options:
+            self.event("SHUTDOWN", {"guest": True, "reason": "guest-reset"})
+            self._status = "shutdown"
+            self.event("STOP")
+        else:
+            self.event("RESET", {"guest": True, "reason": "guest-reset"})
+
+    def _dump(self, arguments: Mapping[str, object]) -> object:
+        name = str(arguments["protocol"]).removeprefix("fd:")
+        if name not in self._named:
+            raise CommandError(f"File descriptor named '{name}' not found")
+        with open(self._named.pop(name), "wb") as file:
+            file.write(b"\x7fELF of a guest that is not there")
+        return {}
 
     def _end(self, reason: str) -> None:
         self.event("SHUTDOWN", {"guest": reason.startswith("guest"), "reason": reason})
@@ -167,7 +194,7 @@ class FakeQemu:
         return [{"name": name} for name in _COMMANDS]
 
     def _cont(self, arguments: Mapping[str, object]) -> object:
-        if self._status == "shutdown":
+        if self._status in ("shutdown", "guest-panicked"):
             raise CommandError("Resetting the Virtual Machine is required")
         if self._status != "running":
             self._status = "running"
@@ -181,7 +208,7 @@ class FakeQemu:
         return {}
 
     def _system_reset(self, arguments: Mapping[str, object]) -> object:
-        if self._status == "shutdown":
+        if self._status in ("shutdown", "guest-panicked"):
             self._status = "paused"
         self._later.append(lambda: self.event("RESET", {"guest": False, "reason": "host-qmp-system-reset"}))
         return {}
@@ -332,6 +359,7 @@ _COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
     "cont": FakeQemu._cont,
     "device_add": FakeQemu._device_add,
     "device_del": FakeQemu._device_del,
+    "dump-guest-memory": FakeQemu._dump,
     "getfd": FakeQemu._getfd,
     "netdev_add": FakeQemu._netdev_add,
     "netdev_del": FakeQemu._netdev_del,

@@ -1,0 +1,79 @@
+"""What becomes of a guest that has panicked, as its ``<on_crash>`` says; how a guest begins again in the same QEMU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from virlet.engine.ending import end_qemu
+from virlet.engine.files import make_private
+from virlet.engine.guest import Guest, Run
+from virlet.errors import SystemFailure, VirletError
+from virlet.model.lifecycle import Action
+from virlet.model.machine import CrashAction
+
+__all__ = ["after_crash", "restart"]
+
+log = logging.getLogger(__name__)
+
+DUMP_TIME = 3600.0
+"""Seconds that QEMU has to write the guest's memory; its monitor answers nobody meanwhile."""
+_DUMPING = frozenset({CrashAction.COREDUMP_DESTROY, CrashAction.COREDUMP_RESTART})
+_AGAIN = frozenset({CrashAction.RESTART, CrashAction.RENAME_RESTART, CrashAction.COREDUMP_RESTART})
+
+
+def after_crash(guest: Guest, run: Run) -> None:
+    """Begin to do what the domain wants; its state is CRASHED already."""
+    wanted = guest.domain.on_crash
+    if wanted is not CrashAction.PRESERVE:
+        guest.context.tasks.start(_act(guest, run, wanted), f"{wanted} of '{guest.name}' after its crash")
+
+
+async def _act(guest: Guest, run: Run, wanted: CrashAction | None) -> None:
+    if wanted in _DUMPING:
+        try:
+            log.warning("%s: its memory is in %s", guest.name, await _dump(guest, run))
+        except VirletError as error:
+            log.error("%s: its memory could not be kept: %s", guest.name, error)
+    if guest.run is not run or run.ending is not None:
+        return
+    if wanted in _AGAIN:
+        await restart(guest, run)
+    else:
+        await end_qemu(guest, run, Action.GONE)
+
+
+async def _dump(guest: Guest, run: Run) -> Path:
+    """Have QEMU write the guest's memory as an ELF file, through a descriptor: it may open no file of its own."""
+    directory = guest.context.dirs.state / "dump"
+    make_private(directory)
+    path = directory / f"{guest.uuid}-{time.strftime('%Y%m%dT%H%M%S')}.elf"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SystemFailure.of(error, f"cannot make '{path}'") from error
+    try:
+        await run.monitor.send_fd("dump", fd)
+        arguments = {"paging": False, "protocol": "fd:dump"}
+        await run.monitor.execute("dump-guest-memory", arguments, timeout=DUMP_TIME)
+    except VirletError:
+        path.unlink(missing_ok=True)  # Half a core is none.
+        raise
+    finally:
+        os.close(fd)
+    return path
+
+
+async def restart(guest: Guest, run: Run) -> None:
+    """Reset a guest that has powered off or crashed, and let it run again, in the same QEMU."""
+    async with guest.job.hold("restart", patient=True):
+        if guest.run is not run or run.ending is not None:
+            return
+        try:
+            await guest.execute("system_reset")
+            await guest.execute("cont")
+        finally:
+            run.rebooting = False
+        guest.react(Action.RESTARTED)
