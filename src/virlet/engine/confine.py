@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,14 @@ from virlet.plan.confinement import ALONE
 from virlet.plan.images import FOLLOWED, HEADER_BYTES, parse_header, reference
 from virlet.plan.rights import Confinement, Grant, Image, Right
 
-__all__ = ["Refused", "grants_of", "prepare"]
+__all__ = ["Refused", "grants_of", "hint_of", "prepare", "shut_in"]
 
+log = logging.getLogger(__name__)
+
+_DENIED = (
+    "QEMU may open only what its XML names (see docs/security.md); an image's backing file needs its format recorded:"
+    " qemu-img rebase -u -F FORMAT -b FILE IMAGE"
+)
 _LONGEST_CHAIN = 200
 """Images below one another; libvirt stops there too."""
 
@@ -43,6 +50,25 @@ _EVERY = (
 
 class Refused(Exception):
     """This QEMU runs unconfined, for the reason given."""
+
+
+def shut_in(plan: LaunchPlan) -> tuple[tuple[Grant, ...] | None, str]:
+    """What the plan's QEMU may touch, with everything made that it cannot make; or None, and why it may touch all.
+
+    Raises :class:`SystemFailure` when something cannot be made.
+    """
+    try:
+        grants = grants_of(plan)
+    except Refused as error:
+        log.info("%s: QEMU is not confined to its files: %s", plan.name, error)
+        return None, str(error)
+    prepare(plan.confinement)
+    return grants, ""
+
+
+def hint_of(said: str) -> str | None:
+    """What to do about the last words of a confined QEMU, if confinement may have to do with them."""
+    return _DENIED if "Permission denied" in said else None
 
 
 def grants_of(plan: LaunchPlan) -> tuple[Grant, ...]:

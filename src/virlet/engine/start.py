@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from virlet import __version__
-from virlet.engine.confine import Refused, grants_of, prepare
+from virlet.engine.confine import hint_of, shut_in
 from virlet.engine.context import Context
 from virlet.engine.door import Door
 from virlet.engine.ending import ended
@@ -46,7 +46,6 @@ from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
 from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
 from virlet.plan.launch import NO_SANDBOX, plan_launch
-from virlet.plan.rights import Grant
 from virlet.plan.share import with_shared_memory
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
@@ -59,10 +58,6 @@ __all__ = ["Inbox", "plan_start", "start", "watch"]
 
 log = logging.getLogger(__name__)
 
-_DENIED = (
-    "QEMU may open only what its XML names (see docs/security.md); an image's backing file needs its format recorded:"
-    " qemu-img rebase -u -F FORMAT -b FILE IMAGE"
-)
 GRACE = 2.0
 """Seconds that a program has to end when the start that needed it has failed: it holds nothing worth flushing."""
 
@@ -308,24 +303,13 @@ class _Launch:
         output = fds[plan.log]
         _claim(output, plan.name)
         inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
-        grants = self._confine()
+        grants, self.unconfined = shut_in(plan)
         if NO_SANDBOX in plan.tainted:
             log.warning("%s: QEMU runs without its sandbox, because an interface of its has it start passt", plan.name)
         command = Command(argv, inherited, env=plan.env, stdout=output, stderr=output, grants=grants)
         process = await spawn(command, f"QEMU of '{plan.name}'")
         undo.push_async_callback(process.terminate, GRACE)
         return process
-
-    def _confine(self) -> tuple[Grant, ...] | None:
-        """What QEMU may touch; None: whatever we may, and :attr:`unconfined` says why."""
-        try:
-            grants = grants_of(self.plan)
-        except Refused as error:
-            self.unconfined = str(error)
-            log.info("%s: QEMU is not confined to its files: %s", self.plan.name, error)
-            return None
-        prepare(self.plan.confinement)
-        return grants
 
     async def _helper(self, net: NetPlan, fds: FdTable, undo: AsyncExitStack) -> None:
         plan = _helper_of(net)
@@ -372,7 +356,7 @@ class _Launch:
         except MonitorClosed as error:
             await qemu.ended_within(GRACE)
             said = self._said(self.plan.log.path) or f"{error.detail} ({qemu.status or 'it still runs'})"
-            hint = None if self.unconfined or "Permission denied" not in said else _DENIED
+            hint = None if self.unconfined else hint_of(said)
             raise InternalError(f"process exited while connecting to monitor: {said}", hint=hint) from error
 
     async def _ready(self, plan: HelperPlan, process: Process, qemu: Process) -> None:
