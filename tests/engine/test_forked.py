@@ -22,6 +22,7 @@ from virlet.errors import OperationTimeout
 from virlet.plan.base import Forked, HelperPlan, OnLoss, QmpCommand, Ready
 from virlet.plan.follow import Uplinks
 from virlet.proc.identity import identify
+from virlet.proc.process import Process
 from virlet.qmp.monitor import QmpError
 
 
@@ -126,6 +127,9 @@ class Host:
 
     def uplinks(self) -> Uplinks:
         return Uplinks()
+
+    def joined(self, process: Process) -> None:
+        pass
 
 
 async def test_it_is_plugged_in_found_and_pulled_out_before_qemu_can_start_another(

@@ -20,6 +20,8 @@ from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.fake.programs import install
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready
+from virlet.plan.follow import Uplinks
+from virlet.proc.process import Process
 
 
 class Qemu:
@@ -81,6 +83,12 @@ class Qemu:
 
     def tell(self, alias: str, kind: str, message: str) -> None:
         self.told.append((kind, message))
+
+    def uplinks(self) -> Uplinks:
+        return Uplinks()
+
+    def joined(self, process: Process) -> None:
+        pass
 
     @property
     def kinds(self) -> list[str]:

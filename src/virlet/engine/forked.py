@@ -21,7 +21,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from virlet.engine.helpers import ANNOUNCE, Helper, HelperHost
+from virlet.engine.helper_host import HelperHost
+from virlet.engine.helpers import ANNOUNCE, Helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import InternalError, OperationInvalid, OperationTimeout, SystemFailure, VirletError

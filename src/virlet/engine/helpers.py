@@ -22,79 +22,37 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from shlex import quote
-from typing import Protocol
 
 from virlet.engine.budget import Budget, Losses
 from virlet.engine.coax import coax
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, anchor, dial
+from virlet.engine.following import Following
+from virlet.engine.helper_host import HelperHost
 from virlet.engine.keep import inodes_of, regain
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
 from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, Ready, render
-from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, seen
+from virlet.plan.follow import Uplinks
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 
-__all__ = ["ANNOUNCE", "Helper", "HelperHost", "run_helper"]
+__all__ = ["ANNOUNCE", "Helper", "run_helper"]
 
 log = logging.getLogger(__name__)
 
 ANNOUNCE: Mapping[str, object] = {"initial": 5, "max": 50, "rounds": 3, "step": 10}
 """Arguments of ``announce-self``, in milliseconds: with them traffic was back after 32 to 55 ms."""
-LOOK_BACK = 1 << 16
-"""Bytes of a helper's log in which its words about the addresses that it copied are looked for."""
 LEAVE = 1.0
 """Seconds that a helper has to end by itself when QEMU has closed the stream."""
 
 
 _RESTARTED = (OnLoss.RESTART, OnLoss.REUSE, OnLoss.ACCEPT)
-
-
-class HelperHost(Protocol):
-    """What a helper needs of its guest."""
-
-    @property
-    def name(self) -> str:
-        """The guest's."""
-        ...
-
-    def link_wanted(self, alias: str) -> bool:
-        """Whether the user wants that interface's link to be up."""
-        ...
-
-    @property
-    def stopping(self) -> bool:
-        """QEMU is ending or has ended: nothing is restarted."""
-        ...
-
-    @property
-    def paused(self) -> bool:
-        """The guest's CPUs stand still."""
-        ...
-
-    async def execute(self, command: str, arguments: Mapping[str, object]) -> object: ...
-
-    def save(self) -> None:
-        """Write the status file."""
-        ...
-
-    def tell(self, alias: str, kind: str, message: str) -> None:
-        """Emit a :class:`virlet.engine.api.HelperEvent`."""
-        ...
-
-    def uplinks(self) -> Uplinks:
-        """The host's default routes and links, as they are now."""
-        ...
-
-    def joined(self, process: Process) -> None:
-        """*process* is one of the guest's now."""
-        ...
 
 
 class _NoWay(SystemFailure):
@@ -160,10 +118,7 @@ class Helper:
         """It is started when the guest runs again."""
         self._over = False
         """Its interface is no more."""
-        self._follows = ""
-        """Why its process is being replaced by another one, while it is."""
-        self._leaving: Process | None = None
-        """The process that is ended for that: its end is no loss."""
+        self._following = Following(self, host, tasks)
         if record.waits:
             self.record = replace(record, unplugged=True)
             self._anchor()
@@ -200,16 +155,14 @@ class Helper:
             holders = (*((self.process.pid,) if self.process is not None else ()), qemu)
             self._kept = regain(plan.fds, self.record.inodes, holders)
         elif plan.on_loss is OnLoss.ACCEPT and self.record.unplugged and self.process is not None:
-            self._tasks.start(self._link_up_again(), f"link of {self.alias}")  # The last daemon ended in between.
+            self._tasks.start(self.raise_link(), f"link of {self.alias}")  # The last daemon ended in between.
 
     def own(self, process: Process) -> None:
         """Watch *process* from now on: it was started (or adopted) for this helper."""
         self.process = process
         self._begun = asyncio.get_running_loop().time()
         self.record = replace(self.record, identity=process.identity)
-        follow = self.record.plan.follow
-        if follow is not None and self.record.seen is None:
-            self.record = replace(self.record, seen=seen(follow, self._host.uplinks(), self.record.pins))
+        self._following.note()
         self._anchor()
         process.on_exit(lambda status: self._on_exit(process, status))
 
@@ -231,8 +184,7 @@ class Helper:
             return  # It has seen QEMU end, which we are about to hear of.
         if self.record.plan.on_loss in (OnLoss.REUSE, OnLoss.ACCEPT):
             self.stream = Stream.DOWN  # Nobody else will say so: the pair has no end of file, and QEMU dials by itself.
-        if self._leaving is process:
-            self._leaving = None
+        if self._following.left(process):
             if self.stream is Stream.DOWN:
                 self._begin()
             return
@@ -287,8 +239,8 @@ class Helper:
         """Try again, in *least* seconds or whatever more the budget says; or give up."""
         if self._busy:
             return
-        if self._lacks_route():
-            self._tasks.start(self._wait(), f"wait of {self.record.plan.name} of {self.alias}")
+        if self._following.lacks_route:
+            self._following.wait()
             return
         if self.record.plan.on_loss not in _RESTARTED or self._losses.exhausted:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
@@ -317,9 +269,8 @@ class Helper:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""
         if self.process is not None or self._busy:
             return
-        if self._lacks_route():
-            if not self.record.waits:
-                self._tasks.start(self._wait(), f"wait of {self.record.plan.name} of {self.alias}")
+        if self._following.lacks_route:
+            self._following.wait()
             return
         self.record = replace(self.record, waits="")
         self._losses.clear()
@@ -328,61 +279,20 @@ class Helper:
         self._busy = True
         self._tasks.start(self._restart(), f"restart of {self.record.plan.name} of {self.alias}")
 
-    # Following the host's network (virlet.plan.follow)
+    # Following the host's network
 
-    def _lacks_route(self) -> bool:
-        follow = self.record.plan.follow
-        return follow is not None and follow.needs_route and missing_route(follow, self._host.uplinks())
-
-    async def _wait(self) -> None:
-        """It would not start now: take the cable out until there is a route."""
-        self._follows = ""
-        self.record = replace(self.record, waits=ROUTE, unplugged=True)
-        self._host.save()
-        self.tell_waits()
-        await self._host.execute("set_link", {"name": self.alias, "up": False})
+    @property
+    def idle(self) -> bool:
+        """Nothing is being done with it, and something may be."""
+        return not self._busy and not self._over
 
     def tell_waits(self) -> None:
         """Say so, if it waits for something."""
-        if self.record.waits:
-            name = self.record.plan.name
-            self._tell("waiting", f"{name} of {self.alias} waits for {self.record.waits}; until then its link is down")
+        self._following.tell_waits()
 
     def follow(self, uplinks: Uplinks) -> None:
-        """The host's network has changed to *uplinks*: start what waited, replace what cannot serve it."""
-        follow = self.record.plan.follow
-        if follow is None or self._host.stopping or self._over or self._busy or self._follows or self.record.gave_up:
-            return
-        if self.record.waits:
-            if not missing_route(follow, uplinks):
-                self._follows = "the host has a default route now"
-                self.revive()
-        elif self.process is not None and self.record.seen is not None:
-            self._follows = outdated(follow, self.record.seen, uplinks)
-            if self._follows:
-                self._leaving = self.process
-                self._tasks.start(
-                    self._replace(self.process), f"replacement of {self.record.plan.name} of {self.alias}"
-                )
-            elif self.record.unplugged:  # The daemon that took it out has died.
-                self._tasks.start(self._link_up_again(), f"link of {self.alias}")
-
-    async def _replace(self, process: Process) -> None:
-        """End the process; what follows is a restart that counts as none.  The guest's cable is out meanwhile, so that
-        it asks for what it was not offered before."""
-        self.record = replace(self.record, unplugged=True)
-        self._host.save()
-        await self._host.execute("set_link", {"name": self.alias, "up": False})
-        await process.terminate(LEAVE)
-
-    def _pin(self) -> None:
-        """Keep the addresses that the guest was given: the next process would copy others from a changed host."""
-        plan, said = self.record.plan, self.record.seen
-        if plan.follow is None or plan.stderr is None or said is None:
-            return
-        words = [word for word in (*plan.argv, *self.record.pins) if isinstance(word, str)]
-        found = copied(tail(plan.stderr.path, LOOK_BACK), words, said.families)
-        self.record = replace(self.record, pins=(*self.record.pins, *found), seen=None)
+        """The host's network has changed to *uplinks*."""
+        self._following.follow(uplinks)
 
     async def _restart(self) -> None:
         if self.record.plan.on_loss is OnLoss.ACCEPT and self._host.paused:
@@ -390,7 +300,7 @@ class Helper:
             return
         try:
             before = listeners()
-            self._pin()
+            self._following.pin()
             with FdTable() as fds:
                 if not await self._connect(fds):
                     return
@@ -415,7 +325,7 @@ class Helper:
         point("helper.written")
         await self._confirm(before)
 
-    async def _link_up_again(self) -> None:
+    async def raise_link(self) -> None:
         """Put the cable in again that we took out, unless the user has pulled it meanwhile."""
         if not self._reviving and not self.record.unplugged:
             return
@@ -497,19 +407,15 @@ class Helper:
                 await wait_listening(process, plan.forwards, before)
         except VirletError as error:
             if process.running:
-                await self._link_up_again()
-                self._follows = ""
+                await self.raise_link()
+                self._following.give_up()
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
-        await self._link_up_again()
+        await self.raise_link()
         if plan.on_loss is OnLoss.ACCEPT and plan.stderr is not None:
             self._tasks.start(self._coax(process, plan.stderr.path), f"first word of the guest on {self.alias}")
-        why, self._follows = self._follows, ""
-        if why:
-            self._tell("followed", f"{plan.name} of {self.alias} was started anew: {why} (pid {process.pid})")
-            self.follow(self._host.uplinks())  # It may have changed again meanwhile.
-            return
-        self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
+        if not self._following.arrived(process):
+            self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
 
     async def _coax(self, process: Process, log_path: Path) -> None:
         def going() -> bool:
@@ -526,11 +432,11 @@ class Helper:
         await self._link_down()
         await asyncio.sleep(seconds)
         if not self._over and not self._host.stopping:
-            await self._link_up_again()
+            await self.raise_link()
 
     async def _give_up(self) -> None:
         plan, losses = self.record.plan, self._losses
-        self._follows = ""
+        self._following.give_up()
         self.record, self._reviving = replace(self.record, gave_up=True), False
         self._host.save()
         why = f"it ended {len(losses)} times within {losses.budget.window:g} s" if losses else "it ended"
