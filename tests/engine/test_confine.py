@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from virlet.engine import plug
 from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
@@ -18,7 +19,7 @@ from virlet.engine.guest import Guest
 from virlet.engine.inspect import details, explain
 from virlet.engine.probe_host import CONFINE, probe_host
 from virlet.engine.start import plan_start
-from virlet.enums import CreateFlags
+from virlet.enums import Affect, CreateFlags
 from virlet.errors import SystemFailure, VirletError
 from virlet.model.domain import parse_domain
 from virlet.plan.base import LaunchPlan
@@ -105,6 +106,18 @@ async def test_a_backing_file_without_a_recorded_format_is_not_believed(
     disk.write_bytes(disk.read_bytes().replace(bytes.fromhex("e2792aca"), bytes.fromhex("11111111")))
     with pytest.raises(VirletError, match=r"(?s)secret.*Permission denied.*qemu-img rebase"):
         await started(driver, xml(devices=DISK.format(disk)))
+
+
+@landlocked
+async def test_a_directory_that_was_made_again_is_not_the_one_that_qemu_was_given(
+    driver: QemuDriver, xml: Xml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plug, "STREAM_WAIT", 0.2)
+    guest = await started(driver, xml())
+    shutil.rmtree(guest.context.guest_dirs(guest.uuid).runtime)
+    nic = "<interface type='user'><model type='virtio'/><backend type='passt'/></interface>"
+    with pytest.raises(VirletError, match="a confined QEMU makes and dials sockets only where"):
+        await driver.attach(guest.uuid, nic, Affect.LIVE)
 
 
 async def test_the_daemon_can_tell_a_guest_s_processes(driver: QemuDriver, xml: Xml) -> None:

@@ -84,6 +84,11 @@ def test_a_command_may_hold_anything() -> None:
     assert guest_forward("tcp:10.0.2.100:7-cmd:sh -c 'a:b-c'").target == "sh -c 'a:b-c'"
 
 
+def test_two_dashes_are_no_value() -> None:
+    with pytest.raises(BadOption, match="--net6=--"):
+        parse_options(["--fd=3", "--net6=--"])
+
+
 def test_capabilities_need_no_socket() -> None:
     assert parse_options(["--print-capabilities"]) is None
 

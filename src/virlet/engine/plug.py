@@ -242,8 +242,13 @@ class _Attachment:
             try:
                 fds.open((source,))
             except SystemFailure as error:
-                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED) or loop.time() > deadline:
+                if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
                     raise
+                if loop.time() > deadline:
+                    # QEMU tells nobody when it could not listen; one that may not, since the directory is another one
+                    # than at its start, is the likely cause.
+                    hint = None if self.run.record.unconfined else _CONFINED
+                    raise SystemFailure(error.detail, errno=error.errno, hint=hint) from None
             else:
                 self.dialled = True
                 return

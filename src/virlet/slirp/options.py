@@ -163,6 +163,8 @@ def parser() -> argparse.ArgumentParser:
 
 def parse_options(argv: Sequence[str]) -> Options | None:
     """The options; None for ``--print-capabilities``.  Raises :class:`BadOption`."""
+    if lacking := next((word for word in argv if word.startswith("-") and word.partition("=")[2] == "--"), None):
+        raise BadOption(f"{lacking}: '--' is no value")  # Python 3.11's argparse makes an empty list of it.
     said = parser().parse_args(argv)
     if said.print_capabilities:
         return None
