@@ -197,12 +197,15 @@ class Names:
         found = re.search("<name>(.*?)</name>", xml)
         if found is None:
             raise XmlDetail("at line 1: Document is empty\n<nonsense\n^")
-        if "broken" in found[1]:
+        said = re.search("<uuid>(.*?)</uuid>", xml)
+        uuid = UUID(said[1]) if said else uuid5(NAMESPACE_OID, found[1])
+        if any(other.name == found[1] and other.uuid != uuid for other in self.guests.values()):
+            raise OperationFailed(f"domain '{found[1]}' already exists with another uuid")
+        if "broken" in found[1] or "<refused/>" in xml:
             problem = Problem(
                 "devices/interface[1]", "no such model (really)", "use virtio (or e1000)", line=7, column=3
             )
             raise BadConfig([problem])
-        uuid = uuid5(NAMESPACE_OID, found[1])
         guest = self.guests.setdefault(uuid, Guest(found[1], uuid, xml))
         guest.xml = xml
         self.tell(guest, Lifecycle.DEFINED, 0)

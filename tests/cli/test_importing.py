@@ -63,6 +63,32 @@ def test_what_virlet_has_already_is_skipped_unless_it_is_to_be_replaced(
     assert "WARNING" in domain.xml()
 
 
+OTHER_UUID = "<uuid>11111111-1111-4111-8111-111111111111</uuid>"
+
+
+def test_one_of_another_uuid_is_replaced_too_unless_it_runs(
+    virlet: Virlet, server: Connection, session: Path, xml: Xml
+) -> None:
+    mine = xml("two").replace("</name>", f"</name>{OTHER_UUID}")
+    server.define(mine).start()
+    assert "runs and has another uuid" in virlet("import", "two", "--replace").out
+    (running,) = server.domains()
+    running.destroy()
+    assert virlet("import", "two", "--replace").out == "two\timported\t-\n"
+    assert [OTHER_UUID in domain.xml() for domain in server.domains()] == [False]
+
+
+def test_the_replaced_one_comes_back_when_the_other_cannot_be_defined(
+    virlet: Virlet, server: Connection, session: Path, xml: Xml
+) -> None:
+    (session / "third.xml").write_text(xml("third").replace("</name>", f"</name>{OTHER_UUID}<refused/>"))
+    server.define(xml("third")).set_autostart(True)
+    assert virlet("import", "third", "--replace").out.startswith("third\tfailed\tunsupported")
+    assert [(one.name, one.autostart(), OTHER_UUID in one.xml()) for one in server.domains()] == [
+        ("third", True, False)
+    ]
+
+
 def test_a_dry_run_changes_nothing(virlet: Virlet, server: Connection, session: Path) -> None:
     found = virlet("import", "--all", "--dry-run", "--json").json
     assert found["source"] == str(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,6 +52,23 @@ def test_help_is_quick(home: Home) -> None:
         subprocess.run(home.argv("--help"), stdout=subprocess.DEVNULL, env=home.environ, check=True)
         times.append(time.perf_counter() - begun)
     assert min(times) < 0.4  # some 60 ms; generous, because the machines that run tests are slow and shared
+
+
+def test_a_full_disk_at_standard_output_is_an_error_like_any_other(home: Home, server: Connection) -> None:
+    for words in (("version",), ("--help",), ("version", "--json")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                home.argv(*words), stdout=full, stderr=subprocess.PIPE, env=home.environ, text=True, check=False
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (Exit.FAILED, 1), done.stderr
+        assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lead_nowhere(home: Home, server: Connection, closed: str) -> None:
+    line = f"{shlex.join(home.argv('ls', '--all'))} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, env=home.environ, text=True, check=False)
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
 
 
 def test_help_lists_every_command_and_every_exit_code(virlet: Virlet) -> None:

@@ -210,6 +210,19 @@ def test_a_file_that_says_nonsense_is_refused(tmp_path, text):
         settings_of(["--config", str(tmp_path / "c")], {"HOME": "/h"}, 1000)
 
 
+def test_each_wrong_setting_is_named_once(tmp_path):
+    (tmp_path / "c").write_text("timeout = 'x'\nslirp_helper = 'slirp'\n")
+    with pytest.raises(BadConfig) as caught:
+        settings_of(["--config", str(tmp_path / "c")], {"HOME": "/h"}, 1000)
+    assert (str(caught.value).count("'timeout' "), str(caught.value).count("'slirp_helper' ")) == (1, 1)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
+def test_a_timeout_that_is_no_time_is_refused(tmp_path, seconds):
+    with pytest.raises(BadConfig, match="number of seconds"):
+        settings_of([f"--timeout={seconds}"], {"HOME": str(tmp_path)}, 1000)
+
+
 def test_a_file_that_was_named_must_exist(tmp_path):
     with pytest.raises(SystemFailure, match="No such file"):
         settings_of(["--config", str(tmp_path / "none")], {"HOME": "/h"}, 1000)

@@ -13,6 +13,7 @@ __all__ = ["main", "run"]
 
 def main() -> None:
     """The console script."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown escaped, it must not end the program.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -20,7 +21,24 @@ def main() -> None:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = int(Exit.INTERRUPTED)
+    finally:
+        _give_up_output()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Standard streams that the caller has closed lead nowhere; otherwise a socket of ours would get their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, closefd=False))  # noqa: SIM115
+
+
+def _give_up_output() -> None:
+    """What standard output did not take has been reported; Python would try again, complain, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(args: Sequence[str]) -> int:

@@ -138,7 +138,9 @@ class Output:
     def _rich(self) -> Console:
         from rich.console import Console
 
-        return Console(file=self.stream, highlight=False, soft_wrap=False)
+        # Shells on a line without a size export 0 columns, and rich would print nothing at all.
+        width = None if os.environ.get("COLUMNS", "1").strip("0") else 80
+        return Console(file=self.stream, highlight=False, soft_wrap=False, width=width)
 
     def _dumps(self, value: object, indent: int | None = None) -> str:
         import json

@@ -27,7 +27,7 @@ def split_hints(message: str) -> tuple[str, list[str]]:
         text += rest[:start].rstrip() if rest[end + 1 :].lstrip()[:1] in ("", ";") else rest[:start]
         hints.append(rest[start + len("(hint: ") : end].strip())
         rest = rest[end + 1 :]
-    return (text + rest).strip(), hints
+    return (text + rest).strip(), list(dict.fromkeys(hints))
 
 
 def _closing(text: str, start: int) -> int:

@@ -113,6 +113,8 @@ def settings_of(argv: Sequence[str], environ: Mapping[str, str], uid: int) -> Se
     state = paths.state_dir(environ, uid, _machine_id())
     file = _read_file(options.config or config / "virletd.toml", required=options.config is not None)
     timeout = options.timeout if options.timeout is not None else file.get("timeout")
+    if timeout is not None and not timeout >= 0:
+        raise BadConfig([Problem("timeout", f"'timeout' must be a number of seconds, not {timeout}")])
     return Settings(
         socket=(options.socket or paths.server_socket(environ, uid)).absolute(),
         config=config,
@@ -166,7 +168,7 @@ def parse_settings(data: bytes, path: Path) -> Mapping[str, Any]:
     problems += [
         Problem(name, f"{path}: '{name}' must be an absolute path, not '{value}'")
         for name, value in found.items()
-        if type(value) is str and not value.startswith("/")
+        if str in _KNOWN.get(name, ()) and type(value) is str and not value.startswith("/")
     ]
     if problems:
         raise BadConfig(problems)

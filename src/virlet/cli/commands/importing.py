@@ -96,10 +96,14 @@ def _from_server(source: str) -> list[Found] | None:
 
 
 def _fetch(domain: Domain) -> Found:
+    running = ("it runs under libvirt: never let both run it on the same disks",) if domain.is_active() else ()
+    return Found(domain.name, _xml_of(domain), domain.autostart(), running)
+
+
+def _xml_of(domain: Domain) -> str:
     from virlet.enums import XmlFlags
 
-    running = ("it runs under libvirt: never let both run it on the same disks",) if domain.is_active() else ()
-    return Found(domain.name, domain.xml(XmlFlags.INACTIVE | XmlFlags.SECURE), domain.autostart(), running)
+    return domain.xml(XmlFlags.INACTIVE | XmlFlags.SECURE)
 
 
 def _import(server: Connection, one: Found, replace: bool, dry_run: bool) -> Result:
@@ -108,21 +112,42 @@ def _import(server: Connection, one: Found, replace: bool, dry_run: bool) -> Res
     if one.problem:
         return Result(one.name, "failed", one.problem)
     try:
-        server.lookup_by_name(one.name)
+        ours: Domain | None = server.lookup_by_name(one.name)
     except NoDomain:
-        pass
-    else:
-        if not replace:
-            return Result(one.name, "skipped", "virlet has a domain of this name; --replace overwrites it")
+        ours = None
+    if ours is not None and not replace:
+        return Result(one.name, "skipped", "virlet has a domain of this name; --replace overwrites it")
     if dry_run:
         return Result(one.name, "would import", warnings=one.warnings)
     try:
-        domain = server.define(one.xml)
+        domain = _define(server, one.xml, ours)
         if one.autostart:
             domain.set_autostart(True)
     except VirletError as error:
         return Result(one.name, "failed", error.message, one.warnings)
     return Result(one.name, "imported", warnings=one.warnings)
+
+
+def _define(server: Connection, xml: str, ours: Domain | None) -> Domain:
+    """Define *xml*, in the place of *ours* also where that has another UUID, which define alone refuses."""
+    from virlet.errors import OperationFailed, OperationInvalid, VirletError
+
+    try:
+        return server.define(xml)
+    except OperationFailed:
+        if ours is None:
+            raise
+    if ours.is_active():
+        raise OperationInvalid("virlet's domain of this name runs and has another uuid", hint="end it first")
+    old, autostart = _xml_of(ours), ours.autostart()
+    ours.undefine()
+    try:
+        return server.define(xml)
+    except VirletError:
+        back = server.define(old)
+        if autostart:
+            back.set_autostart(True)
+        raise
 
 
 def _show(app: App, origin: str, results: Sequence[Result]) -> None:
