@@ -81,6 +81,11 @@ async def story(root: Path, cache: Path) -> None:
     (shown,) = (await driver.explain(uuid, None))["interfaces"]  # type: ignore[misc]
     assert shown["link"] == "down, until there is a default route", shown
     await driver.start(uuid, 0, None)
+    await driver.destroy(uuid, 0)
+    assert list(dirs.runtime.rglob("*")) == [], "one that waits leaves nothing"
+
+    events.clear()
+    await driver.start(uuid, 0, None)
     assert state() == ("waits for a default route", None)
     assert "waits for a default route" in said("waiting")
 
