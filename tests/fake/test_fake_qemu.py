@@ -319,5 +319,6 @@ async def test_the_fake_can_be_probed(tmp_path: Path) -> None:
         assert facts.devices <= real.devices
         assert facts.objects <= real.objects
         assert facts.commands <= real.commands
-        assert facts.events <= real.events
+        # It plays vhost-user as QEMU 10 does, for helpers that QEMU dials.
+        assert {each for each in facts.events if "VHOST_USER" not in each} <= real.events
         assert all(members <= real.netdevs[name] for name, members in facts.netdevs.items())

@@ -218,12 +218,13 @@ class Stand:
         active = [domain for domain in domains if domain.is_active()]
         nics = [nic for domain in active for nic in ElementTree.fromstring(domain.xml()).iter("interface")]
         passts = [nic for nic in nics if nic.find("backend") is not None]
+        listened = [nic for nic in passts if nic.get("type") == "user"]  # By QEMU; over vhost-user nobody listens.
         # A directory, a monitor and a status file each; a stream each.
         counts = {
             "QEMUs": (len(active), len(self.running("/qemu-system"))),
             "passts": (len(passts), len(self.running("/passt"))),
             "slirp helpers": (len(nics) - len(passts), len(self.running("virlet.slirp"))),
-            "files": (3 * len(active) + len(passts), len(self.files())),
+            "files": (3 * len(active) + len(listened), len(self.files())),
         }
         odd = [f"{there} {what}, not {wanted}" for what, (wanted, there) in counts.items() if there != wanted]
         for domain in domains:

@@ -1,4 +1,4 @@
-"""What the fake QEMU says about itself: enough of a QEMU 7.2 that an ordinary x86 guest can be planned for it."""
+"""What the fake QEMU says about itself: enough of a QEMU 7.2, and of vhost-user as QEMU 10 has it, for x86 guests."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ _CHARDEVS: Mapping[str, tuple[str, ...]] = {
     "file": ("out", "in", "append", "logfile"),
     "null": ("logfile",),
     "pty": ("logfile",),
-    "socket": ("addr", "server", "wait", "reconnect", "logfile"),
+    "socket": ("addr", "server", "wait", "reconnect", "reconnect-ms", "logfile"),
     "stdio": ("signal", "logfile"),
 }
 _BLOCKDEVS: Mapping[str, tuple[str, ...]] = dict.fromkeys(("file", "host_device", "null-co", "qcow2", "raw"), ())
 _EVENTS = (
     "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "NETDEV_STREAM_CONNECTED", "NETDEV_STREAM_DISCONNECTED",
+    "NETDEV_VHOST_USER_CONNECTED", "NETDEV_VHOST_USER_DISCONNECTED",
     "POWERDOWN", "RESET", "RESUME", "SHUTDOWN", "STOP",
 )  # fmt: skip
 
