@@ -312,3 +312,10 @@ async def test_a_cancelled_probe_leaves_nothing() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_a_program_known_by_two_names_has_two_keys(tmp_path: Path) -> None:
+    (tmp_path / "qemu").write_text("")
+    (tmp_path / "link").symlink_to("qemu")
+    assert file_key(tmp_path / "qemu") != file_key(tmp_path / "link")
+    assert file_key(tmp_path / "qemu") == file_key(tmp_path / "qemu")

@@ -27,7 +27,7 @@ SLIRP = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model 
 <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
 <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/></interface>"""
 DOMAIN = """<domain type='qemu'><name>{name}</name>{uuid}<memory unit='MiB'>32</memory>
-<os><type arch='x86_64' machine='pc'>hvm</type></os>{extra}
+<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>{extra}
 <devices>{devices}<serial type='pty'/><memballoon model='none'/></devices></domain>"""
 
 

@@ -32,9 +32,12 @@ T = TypeVar("T")
 
 
 def file_key(path: Path) -> list[object]:
-    """What changes when a program is replaced: where it really is, its size and its time."""
+    """What changes when a program is replaced: where it really is, its size and its time.
+
+    By which name we know it as well: facts have it in them, and a link may be removed while its target stays.
+    """
     stat = path.stat()
-    return [str(path.resolve()), stat.st_mtime_ns, stat.st_size]
+    return [str(path), str(path.resolve()), stat.st_mtime_ns, stat.st_size]
 
 
 class Cache:

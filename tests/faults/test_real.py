@@ -1,0 +1,138 @@
+"""The same with the real QEMU and passt: a few points, and a guest that does not notice a daemon's death."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import test_points as points
+from faultstand import Nursery, Stand, free_ports
+
+pytestmark = [pytest.mark.faults]
+
+GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
+XML = """<domain type='qemu'><name>talker</name><memory unit='MiB'>128</memory>
+<os><type arch='x86_64' machine='q35'>hvm</type><kernel>{guest}/vmlinuz</kernel><initrd>{guest}/initramfs.img</initrd>
+<cmdline>console=ttyS0 quiet panic=1</cmdline></os><features><acpi/></features>
+<devices><interface type='user'><mac address='52:54:00:00:00:07'/><model type='virtio'/><backend type='passt'/>
+<portForward proto='udp' address='127.0.0.1'><range start='{port}' to='7'/></portForward></interface>
+<serial type='pty'/></devices></domain>"""
+
+
+class RealStand(Stand):
+    """The real programs under names of this test's: passt shows neither its environment nor a path of ours."""
+
+    def answers(self, port: int) -> bool:
+        """No guest runs behind it: passt accepts."""
+        try:
+            socket.create_connection(("127.0.0.1", port), 2).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="session")
+def real_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("real")
+    for name in ("qemu-system-x86_64", "passt"):
+        found = shutil.which(name, path="/usr/bin")
+        assert found is not None, f"{name} is not installed"
+        (path / name).symlink_to(found)
+    return path
+
+
+@pytest.fixture
+def stand(nursery: Nursery, real_programs: Path, cache: Path) -> Iterator[Stand]:
+    one = RealStand(nursery, real_programs, cache)
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["start.bound", "start.qemu", "start.identified", "start.ready", "start.owned"]
+    + ["attach.netdev", "attach.helper", "attach.backed", "attach.plugged", "destroy.intended", "stop.helpers"],
+)
+def test_a_daemon_killed_there_leaves_every_real_guest_whole_or_gone(stand: Stand, name: str) -> None:
+    points.whole(stand, points.killed(stand, name))
+
+
+class Talker:
+    """Sends a numbered datagram every 5 ms and notes which ones the guest has echoed."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.connect(("127.0.0.1", port))
+        self._sock.settimeout(0.005)
+        self.sent = 0
+        self.heard: set[int] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+
+    def listen(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                self.heard.add(int(self._sock.recv(100)))
+            except OSError:
+                return
+
+    def first(self) -> None:
+        """Until the guest answers for the first time."""
+        deadline = time.monotonic() + 100
+        while not self.heard and time.monotonic() < deadline:
+            try:
+                self._sock.send(b"0")
+            except OSError:
+                continue
+            self.listen(0.1)
+        assert self.heard, "the guest does not answer"
+
+    def _talk(self) -> None:
+        while not self._over.is_set():
+            self.sent += 1
+            self._sock.send(b"%d" % self.sent)
+            self.listen(0.005)
+
+    def __enter__(self) -> Talker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._sock.settimeout(1)
+        while len(self.heard - {0}) < self.sent:
+            before = len(self.heard)
+            self.listen(1)
+            if len(self.heard) == before:
+                break
+        self._sock.close()
+
+
+def test_adoption_costs_a_guest_no_packet(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
+    (port,) = free_ports(1)
+    assert stand.begin()
+    with stand.client() as connection:
+        connection.define(XML.format(guest=GUEST, port=port)).start()
+    talker = Talker(port)
+    talker.first()
+    with talker:
+        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+            stand.end(how)
+            assert stand.begin()
+            with stand.client() as connection:
+                assert connection.lookup_by_name("talker").is_active()
+    with capsys.disabled():
+        print(f"\nthree deaths of virletd: {talker.sent} datagrams sent, {len(talker.heard - {0})} echoed")
+    assert talker.sent > 20
+    assert len(talker.heard - {0}) == talker.sent
+    with stand.client() as connection:
+        stand.nothing(connection)
