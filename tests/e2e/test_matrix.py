@@ -26,7 +26,7 @@ MEGABYTES = int(os.environ.get("VIRLET_MATRIX_MB", "10"))
 MAC = "52:54:00:a8:33:fd"
 VIEW = guest_view((), MAC)
 GATEWAY = {4: str(VIEW.host4), 6: str(VIEW.host6)}
-BACKENDS = ("passt-vhost-user", "passt", "slirp-helper", "slirp")
+BACKENDS = ("passt-vhost-user", "passt", "qemu-passt", "slirp-helper", "slirp")
 SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 

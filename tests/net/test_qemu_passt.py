@@ -18,7 +18,7 @@ from virlet.net.base import Env, NetBackend
 from virlet.net.choose import Registry, choose
 from virlet.net.passt import Passt
 from virlet.net.passt_args import passt_argv
-from virlet.net.qemu_passt import QemuPasst, members
+from virlet.net.qemu_passt import MTU, QemuPasst, members
 from virlet.plan.base import Need, OnLoss, QmpCommand, Ready
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, Support
 
@@ -118,7 +118,7 @@ def test_every_option_is_told_by_its_member(name: str, nic_of: NicOf, env: Env) 
     backend = f"<backend type='passt'{' fqdn=' + repr('h.example') if name == 'fqdn' else ''}/>"
     nic = nic_of(f"{inside}{forced}{backend}")
     assert list(QemuPasst().check(nic, env)) == []
-    assert members(nic, env) == (told, ())
+    assert members(nic, env) == ({"mtu": MTU, **told}, ())
 
 
 def test_what_has_no_member_or_is_said_twice_is_told_by_words(nic_of: NicOf, env: Env) -> None:
@@ -129,7 +129,7 @@ def test_what_has_no_member_or_is_said_twice_is_told_by_words(nic_of: NicOf, env
         + options("<virlet:param value='--stats'/><virlet:param value='1'/>", "pcap-file='/home/u/p' trace='yes'")
     )
     told, words = members(nic, env)
-    assert told == {"address": "10.1.0.5", "tcp-ports": ({"str": "2022"},), "quiet": False}
+    assert told == {"mtu": MTU, "address": "10.1.0.5", "tcp-ports": ({"str": "2022"},), "quiet": False}
     assert words == (
         *("--log-file", "/home/u/l", "--hostname", "h", "--address", "2001:db8::5", "--trace", "--pcap", "/home/u/p"),
         *("--tcp-ports", "127.0.0.1/2023", "--stats", "1"),
@@ -215,13 +215,18 @@ def said(draw: st.DrawFn) -> str:
 @given(said())
 @settings(max_examples=60)
 def test_whoever_starts_passt_it_is_told_the_same(inside: str) -> None:
-    """Invariant: the netdev's members, spelt as QEMU spells them for passt, and the words are the stream's options."""
+    """Invariant: the netdev's members but its MTU, spelt as QEMU does, and the words are the stream's options."""
     text = f"<interface type='user'><mac address='52:54:00:12:34:56'/>{inside}</interface>"
     nic = replace(parse_interface(text)[0], alias="net0")
     env = _env()
     told, words = members(nic, env)
     here = [word for word in passt_argv(nic, env) if isinstance(word, str)][2:]
-    spelt = [word for name, value in told.items() if name != "quiet" or value for word in _as_qemu_does(name, value)]
+    spelt = [
+        word
+        for name, value in told.items()
+        if name != "mtu" and (name != "quiet" or value)
+        for word in _as_qemu_does(name, value)
+    ]
     assert sorted([*spelt, *words]) == sorted(here)
 
 
