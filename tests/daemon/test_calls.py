@@ -154,7 +154,7 @@ async def test_who_we_are(client):
 
 @pytest.mark.parametrize(
     ("feature", "answer"),
-    [(0, 0), (3, 0), (6, 0), (8, 0), (9, 1), (10, 1), (14, 1), (15, 1), (16, 1), (17, 0), (-1, 0)],
+    [(0, 0), (3, 0), (6, 0), (8, 1), (9, 1), (10, 1), (14, 1), (15, 1), (16, 1), (17, 0), (-1, 0)],
 )
 async def test_features(client, feature, answer):
     assert await client.ask(remote.CONNECT_SUPPORTS_FEATURE, feature) == (answer,)
@@ -320,6 +320,7 @@ def test_what_reads_only_is_open_to_readers():
         "CONNECT_DOMAIN_XML_TO_NATIVE", "DOMAIN_ATTACH_DEVICE", "DOMAIN_ATTACH_DEVICE_FLAGS", "DOMAIN_CREATE",
         "DOMAIN_CREATE_WITH_FLAGS", "DOMAIN_CREATE_XML", "DOMAIN_DEFINE_XML", "DOMAIN_DEFINE_XML_FLAGS",
         "DOMAIN_DESTROY", "DOMAIN_DESTROY_FLAGS", "DOMAIN_DETACH_DEVICE", "DOMAIN_DETACH_DEVICE_ALIAS",
+        "DOMAIN_FD_ASSOCIATE",
         "DOMAIN_DETACH_DEVICE_FLAGS", "DOMAIN_OPEN_CHANNEL", "DOMAIN_OPEN_CONSOLE", "DOMAIN_REBOOT", "DOMAIN_RESET",
         "DOMAIN_RESUME", "DOMAIN_SET_AUTOSTART", "DOMAIN_SET_METADATA", "DOMAIN_SHUTDOWN", "DOMAIN_SHUTDOWN_FLAGS",
         "DOMAIN_SUSPEND", "DOMAIN_UNDEFINE", "DOMAIN_UNDEFINE_FLAGS", "DOMAIN_UPDATE_DEVICE_FLAGS",
