@@ -4,8 +4,8 @@ It is never chosen by itself: QEMU can start nothing from inside its sandbox, an
 filter or landlock that it inherits, so such a QEMU runs with the user's rights.
 
 The card is not wired to the netdev but to a hub that the netdev is plugged into, at the monitor, before the guest runs.
-With the netdev on its command line every other start of QEMU 11.1 ended with a monitor that never answered (10 of 25;
-at the monitor none of 130), and only behind a hub a passt that QEMU has given up can be replaced under its card.
+With the netdev on its command line every other start of QEMU 11.1 ended with a monitor that never answered (11 of 25;
+at the monitor none of 36), and only behind a hub a passt that QEMU has given up can be replaced under its card.
 QEMU runs passt by a link of ours, so that we can keep it from starting another one (:mod:`virlet.engine.forked`).
 """
 
@@ -38,7 +38,7 @@ __all__ = ["MTU", "QemuPasst", "members"]
 
 MTU = 32_000
 """The largest.  Behind a hub, a frame that the socket takes in two halves comes out garbled: at passt's own 65520 bytes
-10 MB never arrived whole in 12 trials of QEMU 11.1.  Linux takes 32 KiB at once (``unix_stream_sendmsg``).
+10 MB never arrived whole in 9 trials of QEMU 11.1.  Linux takes 32 KiB at once (``unix_stream_sendmsg``).
 """
 
 _NAMES = {"mac-addr": "mac", "ipv4-only": "ipv6", "ipv6-only": "ipv4"}
