@@ -227,3 +227,13 @@ async def test_the_live_xml_is_that_of_the_definition(up: Up) -> None:
     stand = await up(nic(free_port()))
     (card,) = parse_domain(stand.driver.xml(stand.uuid, 0), live=True)[0].devices.interfaces
     assert (card.type, card.wants_passt, card.alias) == ("vhostuser", True, "net0")
+
+
+async def test_each_of_several_gets_its_own_connection(up: Up, dirs: Dirs) -> None:
+    ports = [free_port() for _ in range(3)]
+    stand = await up("".join(nic(port, f"52:54:00:00:01:0{n}") for n, port in enumerate(ports)))
+    assert [stand.helper(n)["condition"] for n in range(3)] == ["running"] * 3
+    for port in ports:
+        with socket.create_connection(("127.0.0.1", port), 5) as stream:
+            assert str(port).encode() in stream.recv(100)
+    assert sockets(dirs) == []
