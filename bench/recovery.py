@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -89,6 +90,21 @@ def connection(port: int, since: float, timeout: float = 60.0) -> float:
     raise SystemExit(f"no connection through port {port} within {timeout:g} s")
 
 
+def booted(xml: str, timeout: float = 120.0) -> None:
+    """Wait until the guest says on its console that it serves: what came earlier would be answered late, or never."""
+    found = re.search(r"tty='([^']+)'", xml)
+    assert found is not None, "the guest has no console"
+    console = os.open(found[1], os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        said, deadline = b"", time.monotonic() + timeout
+        while b"VIRLET-READY" not in said:
+            if not select.select([console], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise SystemExit(f"the guest has not booted within {timeout:g} s")
+            said = said[-20:] + os.read(console, 4096)
+    finally:
+        os.close(console)
+
+
 class Daemon:
     """A virletd that is killed and comes back."""
 
@@ -120,7 +136,9 @@ class Guest:
     ) -> None:
         self.uri, self.name, self.port, self.traffic = uri, f"guest{port}", port, traffic
         connection = libvirt.open(uri)
-        connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic, memory=memory)).create()
+        domain = connection.defineXML(XML.format(name=self.name, guest=directory, nic=nic, memory=memory))
+        domain.create()
+        booted(domain.XMLDesc())
         self.traffic(port, time.perf_counter())
 
     @property
