@@ -196,8 +196,8 @@ def helper_of(port: int) -> int:
 
 def processes() -> Iterator[tuple[int, list[str]]]:
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 name = (entry / "comm").read_text()
                 if name.startswith(("passt", "virlet-slirp")) and words != [""]:
