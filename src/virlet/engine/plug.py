@@ -37,6 +37,7 @@ from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
+from virlet.proc.settled import settled
 from virlet.proc.sockets import Listeners, listeners
 from virlet.qmp.monitor import QmpError
 
@@ -306,6 +307,8 @@ class _Attachment:
     async def _ready(self, plan: HelperPlan, process: Process, said: int) -> None:
         try:
             await self._accepted()
+            if plan.on_loss is OnLoss.ACCEPT:
+                await settled(process)  # QEMU would stand still with one that has ended, guest and all.
             if plan.ready is Ready.PORTS_LISTEN:
                 await wait_listening(process, plan.forwards, self.before)
         except OperationFailed:

@@ -44,12 +44,13 @@ from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
-from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OpenTap, Ready, render
+from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OnLoss, OpenTap, Ready, render
 from virlet.plan.launch import NO_SANDBOX, plan_launch
 from virlet.plan.share import with_shared_memory
 from virlet.proc.logfile import cap, tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
+from virlet.proc.settled import settled
 from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 from virlet.qmp.monitor import Event, Monitor, MonitorClosed, QmpError
@@ -361,6 +362,8 @@ class _Launch:
 
     async def _ready(self, plan: HelperPlan, process: Process, qemu: Process) -> None:
         try:
+            if plan.on_loss is OnLoss.ACCEPT:
+                await settled(process)  # QEMU waits for one that has ended as for one that is slow.
             if plan.ready is Ready.PORTS_LISTEN:
                 await wait_listening(process, plan.forwards, self.before)
             point("start.listening")
