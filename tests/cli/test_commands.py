@@ -190,7 +190,7 @@ def test_doctor_prints_what_the_server_found(virlet: Virlet) -> None:
         "no\tKVM\tno /dev/kvm\tload the module kvm\n"
         "ok\tQEMU x86_64\t/usr/bin/qemu-system-x86_64 7.2.19\t-\n"
         "ok\tnetwork passt (x86_64)\t-\t-\n"
-        "no\tpasst\tnot installed\t-\n"
+        "no\tpasst\tnot installed\tinstall the package 'passt', the better user network\n"
         "no\tguests can ping\t-\tadd your group to the sysctl net.ipv4.ping_group_range\n"
         "ok\tlowest port to forward\t1024\t-\n"
         "ok\tconfig directory\t/c\t-\n"

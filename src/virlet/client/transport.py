@@ -32,7 +32,9 @@ def dial(target: Target) -> socket.socket:
             sock.close()
         except OSError as error:
             sock.close()
-            raise SystemFailure.of(error, f"cannot connect to {path}") from None
+            # Python itself refuses a path that does not fit, without a number.
+            hint = None if error.errno else "the path of a socket has at most 107 bytes: shorten XDG_RUNTIME_DIR"
+            raise SystemFailure.of(error, f"cannot connect to {path}", hint=hint) from None
         else:
             return sock
     raise NoConnect(

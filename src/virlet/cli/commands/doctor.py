@@ -10,6 +10,8 @@ from virlet.cli.root import command, pass_app
 
 __all__ = ["doctor"]
 
+_NO_PASST = {"ok": False, "reason": "not installed", "hint": "install the package 'passt', the better user network"}
+
 Row = tuple[str, str, object, object]
 
 
@@ -41,11 +43,13 @@ def _rows(answer: Mapping[str, object]) -> Iterator[Row]:
         for name, verdict in _mapping(qemu.get("networks")).items():
             yield _verdict(f"network {name} ({qemu.get('arch')})", verdict)
     passt = _mapping(answer.get("passt"))
-    yield _verdict("passt", passt or {"ok": False, "reason": "not installed"}, passt.get("path"))
+    yield _verdict("passt", passt or _NO_PASST, passt.get("path"))
     yield from _host(answer)
     problems = answer.get("problems")
     for problem in problems if isinstance(problems, list) else []:
         yield "no", "problem", problem, None
+    if not qemus:
+        yield "no", "QEMU", "there is none in PATH", "install a package such as 'qemu-system-x86'"
 
 
 def _host(answer: Mapping[str, object]) -> Iterator[Row]:
