@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -173,7 +173,17 @@ def test_a_reader_that_goes_away_is_no_error(home: Home, server: Connection, xml
     assert (done.returncode, done.stderr) == (Exit.BROKEN_PIPE, b"")
 
 
-def test_control_c_ends_with_130_and_no_words(home: Home, server: Connection, xml: Callable[[str], str]) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started from a background job of a shell inherits that SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_control_c_ends_with_130_and_no_words(
+    home: Home, server: Connection, xml: Callable[[str], str], interruptible: None
+) -> None:
     with subprocess.Popen(
         home.argv("events"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.environ
     ) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -115,6 +116,23 @@ def test_a_plain_virsh_finds_the_domains_and_starts_the_daemon(one: Session) -> 
     assert len(started) == 1
     one.run("virsh", "-c", "qemu:///session", "destroy", "demo")
     os.kill(started[0], signal.SIGTERM)
+
+
+def test_the_backend_that_was_chosen_stands_in_the_live_xml_alone(one: Session) -> None:
+    one.define(domain("demo", "<interface type='user'><mac address='52:54:00:00:0c:01'/></interface>"))
+    one.virsh("start", "demo", "--paused")
+    live = one.virsh("dumpxml", "demo")
+    chosen = re.findall(r"<virlet:backend[^>]* name=.([a-z-]+).", live)
+    assert chosen == re.findall(r"# net0: (\S+): ", one.virlet("explain", "demo"))
+    assert "virlet:backend" not in one.virsh("dumpxml", "demo", "--inactive")
+    (nic,) = re.findall(r"<interface .*?</interface>", live, re.DOTALL)
+    for link in ("down", "up"):
+        (one.base / "nic.xml").write_text(nic.replace("</interface>", f"<link state='{link}'/></interface>"))
+        one.virsh("update-device", "demo", str(one.base / "nic.xml"))
+        assert one.virsh("domif-getlink", "demo", "52:54:00:00:0c:01").endswith(link)
+    one.virsh("domif-setlink", "demo", "52:54:00:00:0c:01", "down")
+    one.virsh("destroy", "demo")
+    assert "virlet:backend" not in one.virsh("dumpxml", "demo")
 
 
 def test_the_uri_that_is_printed_is_one_that_virsh_can_use_at_once(one: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virlet.engine.live import pty_paths, vnc_ports, with_ptys, with_vnc_ports
+from virlet.engine.live import pty_paths, vnc_ports, with_backends, with_ptys, with_vnc_ports
 from virlet.model.domain import format_domain, parse_domain
 from virlet.plan.assign import assign_aliases
 
@@ -47,3 +47,19 @@ anything = st.recursive(
 def test_any_answer_is_read_without_an_error(answer: object) -> None:
     assert all(isinstance(path, str) for path in pty_paths(answer).values())
     assert all(isinstance(port, int) for port in vnc_ports(answer))
+
+
+def test_a_choice_is_written_where_there_was_one() -> None:
+    parsed, _ = parse_domain(
+        "<domain type='qemu'><name>a</name><memory>1024</memory><os><type>hvm</type></os><devices>"
+        "<interface type='user'></interface>"
+        "<interface type='user'><backend type='passt'/></interface>"
+        "<interface type='user' xmlns:virlet='https://virlet.dev/schemas/domain/1'>"
+        "<virlet:backend name='slirp'/></interface>"
+        "<interface type='user'></interface>"
+        "<interface type='null'></interface>"
+        "</devices></domain>"
+    )
+    chosen = {"net0": "passt", "net1": "passt", "net2": "slirp", "net4": "null"}
+    live = with_backends(assign_aliases(parsed), chosen).devices.interfaces
+    assert [nic.forced_backend for nic in live] == ["passt", None, "slirp", None, None]

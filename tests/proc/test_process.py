@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 
@@ -46,6 +47,18 @@ async def test_a_signal_to_an_ended_process_goes_nowhere() -> None:
     process = await spawn(Command(("true",)), "true")
     await process.exited()
     assert not process.signal(signal.SIGTERM)
+
+
+async def test_what_a_script_has_started_ends_with_it() -> None:
+    read, write = os.pipe()
+    script = await spawn(Command(("sh", "-c", "sleep 1000 & echo $!; wait"), stdout=write), "script")
+    os.close(write)
+    child = os.pidfd_open(int(os.read(read, 100)))
+    os.close(read)
+    await script.terminate(5)
+    await asyncio.to_thread(select.select, [child], [], [], 5)
+    assert select.select([child], [], [], 0)[0]
+    os.close(child)
 
 
 async def test_several_can_wait_and_one_of_them_can_give_up() -> None:

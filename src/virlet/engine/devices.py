@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from virlet.engine.define import redefine
 from virlet.engine.guest import Guest
+from virlet.engine.live import with_backend
 from virlet.engine.plug import plug
 from virlet.engine.unplug import unplug
 from virlet.enums import Affect, ErrorDomain
@@ -67,7 +68,7 @@ async def _attach_live(guest: Guest, nic: Interface, source: Source) -> None:
         dirs = context.guest_dirs(guest.uuid)
         placed, hot = plan_attach(live, nic, context.facts, dirs, context.registry)
         _refuse_in_sandbox(guest, hot)
-        await plug(guest, placed, hot)
+        await plug(guest, with_backend(placed, hot.net.backend), hot)
     except BadConfig as error:
         raise BadConfig(_located(error.problems, source, len(live.devices.interfaces) + 1)) from None
 

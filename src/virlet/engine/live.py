@@ -1,4 +1,5 @@
-"""What only QEMU knows of a guest that it has started: terminals and display ports, put into the live XML."""
+"""What is known only of a guest that runs, put into its live XML: the backends that were chosen for it, and what QEMU
+alone can tell of one that it has started, terminals and display ports."""
 
 from __future__ import annotations
 
@@ -10,8 +11,18 @@ from typing import TypeVar
 from virlet.model.chardev import ChardevSource, Console, Parallel, Serial
 from virlet.model.domain import Domain
 from virlet.model.graphics import Graphics
+from virlet.model.interface import ForcedBackend, Interface, InterfaceType
 
-__all__ = ["pty_paths", "target_of", "vnc_ports", "with_ptys", "with_targets", "with_vnc_ports"]
+__all__ = [
+    "pty_paths",
+    "target_of",
+    "vnc_ports",
+    "with_backend",
+    "with_backends",
+    "with_ptys",
+    "with_targets",
+    "with_vnc_ports",
+]
 
 _PTY = re.compile(r"pty:(/dev/pts/[0-9]{1,9})")
 
@@ -50,6 +61,19 @@ def _connected(line: Line, paths: Mapping[str, str]) -> Line:
     source = replace(line.source or ChardevSource(), path=path)
     made: Line = replace(line, tty=path, sources=(source, *line.sources[1:]))
     return made
+
+
+def with_backends(domain: Domain, names: Mapping[str, str]) -> Domain:
+    """*domain* with the backends that were chosen for its interfaces; *names* by alias."""
+    interfaces = tuple(with_backend(nic, names.get(nic.alias or "")) for nic in domain.devices.interfaces)
+    return replace(domain, devices=replace(domain.devices, interfaces=interfaces))
+
+
+def with_backend(nic: Interface, name: str | None) -> Interface:
+    """*nic* with the backend *name*, where it had left the choice to us: that stays until the guest stops."""
+    if name is None or nic.type is not InterfaceType.USER or nic.forced is not None or nic.wants_passt:
+        return nic
+    return replace(nic, forced=ForcedBackend(name=name))
 
 
 def with_targets(domain: Domain, names: Mapping[str, str]) -> Domain:

@@ -29,7 +29,7 @@ from virlet.engine.forked import let_end, plug_in, supervised
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import run_helper
 from virlet.engine.keep import keep
-from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
+from virlet.engine.live import pty_paths, target_of, vnc_ports, with_backends, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import hint_for, refuse
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
@@ -119,7 +119,8 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
     before = listeners(guest.context.owner_of_port)
     refuse(plan, before, lambda problem: _located(definition, [problem])[0])
     number = guest.context.next_id()
-    launch = _Launch(guest, definition, plan, replace(domain, id=number), before, Inbox())
+    live = with_backends(replace(domain, id=number), {net.alias: net.backend for net in plan.nets})
+    launch = _Launch(guest, definition, plan, live, before, Inbox())
     try:
         async with AsyncExitStack() as undo:
             run = await launch.bring_up(undo, paused=paused)

@@ -105,6 +105,8 @@ def merge_update(old: Interface, wanted: Wanted) -> Interface:
     new = replace(wanted.nic, address=old.address, alias=old.alias, mac_current=old.mac_current)
     if new.target is None:
         new = replace(new, target=old.target)
+    if new.forced is None:  # We may have written ours into the live XML; not to name one is not to change it.
+        new = replace(new, forced=old.forced)
     for error in _refusals(old, new):
         raise error
     return replace(old, link_state=new.link_state)

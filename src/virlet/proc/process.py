@@ -97,11 +97,19 @@ class Process:
         return await asyncio.shield(self._end)
 
     def signal(self, number: int) -> bool:
-        """Send a signal; False when the process has ended."""
+        """Send a signal; False when the process has ended.
+
+        What we have started leads a process group, and all of that gets it: an emulator that is a script of the user's
+        may run QEMU as a child of its own, and would end without it.
+        """
         if self._pidfd < 0:
             return False
         try:
-            signals.pidfd_send_signal(self._pidfd, number)
+            signals.pidfd_send_signal(self._pidfd, 0)  # It has not ended, so the number is its own.
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, number)
+            else:
+                signals.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             return False
         return True

@@ -129,26 +129,46 @@ def _add(groups: dict[str, _Table], reads: dict[str, list[str]], name: str, made
 class _Dump:
     """One run over one value."""
 
-    __slots__ = ("namespaces", "step", "way")
+    __slots__ = ("declared", "namespaces", "step", "way")
 
     def __init__(self, way: _Way, step: str) -> None:
         self.way = way
         self.step = step
         self.namespaces: dict[str, str] = {}
+        """What the root declares."""
+        self.declared = ""
+        """The prefix that the element around declares."""
 
     def element(self, value: Element, out: list[str], pad: str) -> None:
         """Print one value."""
         cls = type(value)
         declared = declaration_of(cls)
-        if declared.prefix:
-            self.namespaces[declared.prefix] = declared.namespace
-        self.table(_table_of(cls, self.way), value, out, pad, value.unknown or None, True)
+        prefix, table, unknown = declared.prefix, _table_of(cls, self.way), value.unknown or None
+        if not prefix or prefix == self.declared:
+            self.table(table, value, out, pad, unknown, True)
+            return
+        namespace = ""
+        if len(pad) <= len(self.step):
+            self.namespaces[prefix] = declared.namespace
+        else:
+            # Deeper down it is declared where it is used: a device that is copied out of its domain stays whole.
+            namespace = f" xmlns:{prefix}='{attribute(declared.namespace)}'"
+        around, self.declared = self.declared, prefix
+        self.table(table, value, out, pad, unknown, True, namespace)
+        self.declared = around
 
     def table(
-        self, table: _Table, value: Element, out: list[str], pad: str, unknown: Unknown | None, always: bool
+        self,
+        table: _Table,
+        value: Element,
+        out: list[str],
+        pad: str,
+        unknown: Unknown | None,
+        always: bool,
+        namespace: str = "",
     ) -> None:
         """Print one element of a value; unless *always*, only if it has something to say."""
-        words = table.fixed
+        words = table.fixed + namespace
         for one in table.attributes:
             found = getattr(value, one.field)
             if found is not None and (word := self.word(one, found)) is not None:
