@@ -60,7 +60,7 @@ def pid_of(one: Session) -> int:
 
 def test_a_qemu_without_it_refuses_by_name(one: Session) -> None:
     if can():
-        pytest.skip("this QEMU has the netdev")
+        pytest.skip("elsewhere: this QEMU has the netdev")
     one.define(domain("native", nic(free_ports().ssh)))
     assert "has no -netdev" in one.virsh("start", "native", check=False)
     one.virsh("undefine", "native")
@@ -69,7 +69,7 @@ def test_a_qemu_without_it_refuses_by_name(one: Session) -> None:
 def test_the_whole_life_of_a_guest(one: Session) -> None:
     """Boot, forward; passt killed, also where QEMU cannot start another; hot-plug; the daemon gone; destroy."""
     if not can():
-        pytest.skip("this QEMU has no -netdev passt")
+        pytest.skip("elsewhere: this QEMU has no -netdev passt")
     ports = free_ports()
     one.define(domain("native", nic(ports.ssh)))
     assert "without its sandbox" in one.virlet("explain", "native")

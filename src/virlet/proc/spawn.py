@@ -114,7 +114,10 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity]:
 
 def _limits(command: Command) -> Mapping[int, tuple[int, int]]:
     before = files_of_children()
-    return command.limits if before is None else {resource.RLIMIT_NOFILE: before, **command.limits}
+    # The limits of a set-user-ID program are not ours to change.
+    if before is None or not command.no_new_privileges:
+        return command.limits
+    return {resource.RLIMIT_NOFILE: before, **command.limits}
 
 
 def _start_confined(command: Command, grants: tuple[Grant, ...]) -> _Popen:
