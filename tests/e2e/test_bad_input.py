@@ -136,6 +136,15 @@ def test_a_missing_kernel_is_named_with_its_line(one: Session) -> None:
     assert "No such file or directory" in text
 
 
+def test_a_program_that_is_no_emulator_is_named_with_its_line(one: Session) -> None:
+    path = one.base / "true.xml"
+    path.write_text(domain("noqemu", "<emulator>/bin/true</emulator>"))
+    said = one.virsh("define", str(path), check=False)
+    assert "/bin/true cannot be asked what it can do" in said
+    assert re.search(r"line \d+, column \d+: devices/emulator", said)
+    assert "hint: name a QEMU system emulator" in said
+
+
 def test_a_missing_emulator_is_named(one: Session) -> None:
     emulator = "<emulator>/nowhere/qemu</emulator>"
     path = one.base / "emulator.xml"

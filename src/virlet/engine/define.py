@@ -9,7 +9,16 @@ from virlet.engine.guest import Guest
 from virlet.engine.store import StoredDefinition
 from virlet.engine.texts import print_xml, raise_problems
 from virlet.enums import DefinedDetail, DefineFlags, ErrorCode, ErrorDomain, Lifecycle, UndefinedDetail
-from virlet.errors import BadConfig, OperationFailed, OperationInvalid, Problem, SystemFailure, VirletError
+from virlet.errors import (
+    BadConfig,
+    InternalError,
+    OperationFailed,
+    OperationInvalid,
+    OperationTimeout,
+    Problem,
+    SystemFailure,
+    VirletError,
+)
 from virlet.fault import point
 from virlet.model.domain import Domain, parse_domain
 from virlet.plan.assign import assign_defaults
@@ -39,8 +48,11 @@ async def read_definition(context: Context, xml: str, flags: int) -> Domain:
 async def _know_emulator(context: Context, domain: Domain, source: Source) -> None:
     try:
         await context.know(domain.devices.emulator)
-    except SystemFailure as error:
-        problem = Problem("devices/emulator", error.detail, code=ErrorCode.SYSTEM_ERROR, domain=ErrorDomain.QEMU)
+    except (SystemFailure, InternalError, OperationTimeout) as error:
+        hint = error.hint or "name a QEMU system emulator, such as /usr/bin/qemu-system-x86_64"
+        problem = Problem(
+            "devices/emulator", error.detail, hint=hint, code=ErrorCode(error.code), domain=ErrorDomain.QEMU
+        )
         bad = BadConfig([source.locate(problem)])
         bad.errno = error.errno
         raise bad from error
