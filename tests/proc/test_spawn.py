@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +123,24 @@ async def test_many_at_once() -> None:
 
 def test_a_command_reads_as_one_shell_line() -> None:
     assert str(Command(("qemu", "-name", "a b", "$x"))) == "qemu -name 'a b' '$x'"
+
+
+def test_what_may_not_outlive_us_is_killed_when_we_are() -> None:
+    code = (
+        "import asyncio, os, signal\n"
+        "from virlet.proc.spawn import Command, spawn\n"
+        "async def main():\n"
+        "    words = ('/bin/sh', '-c', 'echo $$; exec sleep 1000')\n"
+        "    await spawn(Command(words, stdout=1, outlives_us=False), 'trial')\n"
+        "    os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "asyncio.run(main())\n"
+    )
+    daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert daemon.stdout is not None
+    trial = os.pidfd_open(int(daemon.stdout.readline()))
+    assert not select.select([trial], [], [], 0)[0]
+    daemon.kill()
+    daemon.wait()
+    daemon.stdout.close()
+    assert select.select([trial], [], [], 10)[0]
+    os.close(trial)

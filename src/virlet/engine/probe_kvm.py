@@ -181,7 +181,7 @@ async def _run(emulator: Path, machine: str, accel: str) -> tuple[Trial, int | N
     try:
         os.write(firmware, rom())
         argv = _argv(emulator, machine, accel, firmware)
-        command = Command(argv, fds=(firmware,), stdout=steps_out, stderr=errors_out)
+        command = Command(argv, fds=(firmware,), stdout=steps_out, stderr=errors_out, outlives_us=False)
         process = await spawn(command, "trial of KVM")
         process.on_exit(lambda status: run.ended.set())
         try:

@@ -93,7 +93,9 @@ async def _probe(path: Path, form: tuple[str, str]) -> QemuFacts:
             words = ("-nodefaults", "-no-user-config", "-display", "none", "-machine", "none", "-S")
             argv = (str(path), *words, "-chardev", f"socket,id=monitor,fd={fd}", *form)
             try:
-                process = await spawn(Command(argv, fds=(fd,), stderr=errors.fileno()), f"probe of {path.name}")
+                process = await spawn(
+                    Command(argv, fds=(fd,), stderr=errors.fileno(), outlives_us=False), f"probe of {path.name}"
+                )
             except BaseException:
                 ours.close()
                 raise

@@ -38,7 +38,7 @@ async def run(argv: tuple[str, ...], name: str, *, fds: tuple[int, ...] = (), ti
     """
     output = os.memfd_create("output", os.MFD_CLOEXEC)
     try:
-        process = await spawn(Command(argv, fds=fds, stdout=output, stderr=output), name)
+        process = await spawn(Command(argv, fds=fds, stdout=output, stderr=output, outlives_us=False), name)
         try:
             ended = await process.ended_within(timeout)
         finally:

@@ -24,6 +24,7 @@ from functools import cache
 
 from virlet.errors import SystemFailure
 from virlet.fault import point
+from virlet.paths import program
 from virlet.plan.rights import Grant
 from virlet.proc.confine import restrict
 from virlet.proc.identity import ProcessIdentity, identify_child
@@ -57,6 +58,8 @@ class Command:
     cwd: str = "/"
     new_session: bool = True
     """Keeps a terminal's signals and the daemon's death away."""
+    outlives_us: bool = True
+    """Without it, it is killed when the daemon dies, where the host has setpriv(1) to arrange that: for trials."""
     no_new_privileges: bool = True
     """No set-user-ID program below it gains anything, and ambient capabilities are dropped."""
     grants: tuple[Grant, ...] | None = None
@@ -125,9 +128,17 @@ def _start_confined(command: Command, grants: tuple[Grant, ...]) -> _Popen:
     return _start(command)
 
 
+def _argv(command: Command) -> tuple[str, ...]:
+    """What is executed; a program that cannot be is left for the kernel to refuse."""
+    if command.outlives_us or not os.access(command.argv[0], os.X_OK) or (setpriv := program("setpriv")) is None:
+        return command.argv
+    # The death that counts is that of the thread which starts it: those of the pools end with the daemon.
+    return (setpriv, "--pdeathsig", "KILL", "--", *command.argv)
+
+
 def _start(command: Command) -> _Popen:
     return _Popen(
-        command.argv,
+        _argv(command),
         stdin=command.stdin,
         stdout=command.stdout,
         stderr=command.stderr,
