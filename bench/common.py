@@ -59,6 +59,26 @@ class Verdict:
         return f"  {'held  ' if self.held else 'MISSED'} {self.what}: {self.value:.3f}, {word} {self.limit:g}"
 
 
+def await_free(ports: Sequence[int], patience: float = 20) -> None:
+    """Wait until nobody listens on *ports*: a passt that libvirt has told to end may still be there."""
+    deadline = time.monotonic() + patience
+    for port in ports:
+        while listens(port):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"somebody else listens on port {port}: end it")
+            time.sleep(0.01)
+
+
+def unused(port: int) -> int:
+    """*port*, or the first after it on which nobody listens: a machine may hold what an earlier run has left."""
+    return next(each for each in range(port, 65_536) if not listens(each))
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def judged(options: argparse.Namespace, measure: Callable[[], list[Verdict]]) -> None:
     """Measure, say what held; with --check exit with 1 for what is missed twice, since a shared machine is noisy.
 

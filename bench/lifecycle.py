@@ -27,6 +27,7 @@ from pathlib import Path
 from common import (
     Verdict,
     arguments,
+    await_free,
     home,
     interleave,
     judged,
@@ -75,6 +76,7 @@ class Guest:
         self.destroys: list[float] = []
 
     def start(self) -> float:
+        await_free(self.ports)
         took = timed(self.domain.create)
         for port in self.ports:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from common import Verdict, arguments, home, judged, libvirt_module, libvirtd, median, name_of, p95, virlet_bin
+from common import Verdict, arguments, home, judged, libvirt_module, libvirtd, median, name_of, p95, unused, virlet_bin
 
 libvirt = libvirt_module()
 
@@ -209,11 +209,12 @@ def repeated(what: Callable[[], float], count: int) -> list[float]:
 
 
 def ours(guest: str, samples: int, few: int) -> dict[str, list[float]]:
+    one, two, three = (unused(port) for port in (23600, 23620, 23640))
     with home() as env:
         daemon = Daemon(env)
         try:
-            passt = Guest(daemon.uri, guest, 23601, nic(23601))
-            other = Guest(daemon.uri, guest, 23602, nic(23602))
+            passt = Guest(daemon.uri, guest, one, nic(one))
+            other = Guest(daemon.uri, guest, two, nic(two))
             rows = {
                 "passt, undisturbed": repeated(passt.undisturbed, samples),
                 "passt": repeated(passt.killed, samples),
@@ -223,7 +224,7 @@ def ours(guest: str, samples: int, few: int) -> dict[str, list[float]]:
             }
             passt.domain.destroy()
             other.domain.destroy()
-            slirp = Guest(daemon.uri, guest, 23603, nic(23603, backend="", ours=SLIRP))
+            slirp = Guest(daemon.uri, guest, three, nic(three, backend="", ours=SLIRP))
             rows["slirp helper"] = repeated(slirp.killed, samples)
             slirp.domain.destroy()
             if knows_vhost_user():
@@ -245,7 +246,8 @@ def knows_vhost_user() -> bool:
 
 
 def over_vhost_user(daemon: Daemon, directory: str, samples: int, few: int) -> dict[str, list[float]]:
-    guest = Guest(daemon.uri, directory, 23604, nic(23604, kind="vhostuser"), memory=SHARED)
+    port = unused(23660)
+    guest = Guest(daemon.uri, directory, port, nic(port, kind="vhostuser"), memory=SHARED)
 
     def rested(what: Callable[[], float]) -> Callable[[], float]:
         """A guest speaks when its cable comes back, and Linux acts on one such change a second (its link watch)."""
@@ -263,10 +265,11 @@ def over_vhost_user(daemon: Daemon, directory: str, samples: int, few: int) -> d
 
 def theirs(guest: str, few: int) -> tuple[str, list[float]]:
     """libvirt's name and figures; none where it is older than passt (9.2)."""
+    port = unused(23700)
     with home() as env, libvirtd(env) as (_, uri):
         name = name_of(libvirt.open(uri))
         try:
-            peer = Guest(uri, guest, 23701, nic(23701), connection)
+            peer = Guest(uri, guest, port, nic(port), connection)
         except (libvirt.libvirtError, SystemExit) as error:
             print(f"no figure of {name}: {error}", flush=True)
             return name, []
