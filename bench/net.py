@@ -1,7 +1,8 @@
 """Throughput of user networks, guest to host and host to guest, checksums on, one MTU a row.
 
 One guest for each row, the same everywhere: QEMU by hand under TCG, one virtio card, a service of the guest's that
-sends zeros and one that swallows, reached through forwarded ports.  The rows are measured in turn, round after round,
+sends zeros and one that swallows, reached through forwarded ports; the row virlet-65520 is the guest of passt-65520 as
+virletd starts it.  The rows are measured in turn, round after round,
 because a machine's speed drifts.  A network in several processes needs several processors: shown is how many
 threads waited for one on average, and above one the figures say little.  Run it as an ordinary user:
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))
 from common import median
 from guest import Console
 
+from virlet.testing.session import virletd
+
 GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
 MAC = "52:54:00:12:34:56"
 SINK, SOURCE = 9, 19
@@ -41,8 +45,8 @@ class Row:
 
     name: str
     mtu: int
-    attach: Callable[[contextlib.ExitStack, Row], list[str]]
-    """Starts what stands beside QEMU and returns QEMU's words."""
+    attach: Callable[[contextlib.ExitStack, Row], list[str]] | None
+    """Starts what stands beside QEMU and returns QEMU's words; None: virletd does it all."""
     sink: int = 0
     source: int = 0
     fds: list[int] = field(default_factory=list)
@@ -123,6 +127,7 @@ ROWS = (
     Row("helper-65520", 65520, helper),
     Row("passt-65520", 65520, passt),
     Row("vhost-65520", 65520, vhost_user),
+    Row("virlet-65520", 65520, None),
 )
 
 
@@ -134,11 +139,47 @@ def other_mtu(name: str) -> Row:
     return Row(name, int(mtu), helper)
 
 
+XML = """<domain type='qemu'><name>net</name><memory unit='MiB'>{memory}</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type><kernel>{guest}/vmlinuz</kernel><initrd>{guest}/initramfs.img</initrd>
+<cmdline>console=ttyS0 quiet panic=1</cmdline></os><devices><controller type='usb' model='none'/>
+<interface type='user'><mac address='{mac}'/><ip family='ipv4' address='10.0.2.15' prefix='24'/>
+<route gateway='10.0.2.2'/><model type='virtio'/><backend type='passt'/>
+<mtu size='{mtu}'/><portForward proto='tcp' address='127.0.0.1'><range start='{sink}' to='{to_sink}'/>
+<range start='{source}' to='{to_source}'/></portForward></interface>
+<serial type='pty'/><console type='pty'/><memballoon model='none'/></devices></domain>"""
+
+
 @contextlib.contextmanager
-def guest(row: Row) -> Iterator[Console]:
+def virlets(row: Row) -> Iterator[Console]:
+    """The guest of *row*, under a virletd of its own."""
+    words = {"guest": GUEST, "memory": MEMORY, "mac": MAC, "to_sink": SINK, "to_source": SOURCE}
+    with virletd() as daemon:
+        xml = XML.format(mtu=row.mtu, sink=row.sink, source=row.source, **words)
+        found = re.search(r"tty='([^']+)'", daemon.connection.create(xml).xml())
+        assert found is not None
+        line = os.open(found[1], os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            yield Console(line)
+        finally:
+            os.close(line)
+
+
+@contextlib.contextmanager
+def guest(row: Row) -> Iterator[None]:
     """The guest of *row*, its network up."""
+    row.sink, row.source = free_port(), free_port()
+    with (by_hand if row.attach is not None else virlets)(row) as console:
+        console.ready(120)
+        found = int(console.check("cat /sys/class/net/eth0/mtu"))
+        assert found == row.mtu, f"{row.name}: MTU {found}"
+        yield
+
+
+@contextlib.contextmanager
+def by_hand(row: Row) -> Iterator[Console]:
+    """QEMU, and what stands beside it."""
     with contextlib.ExitStack() as stack:
-        row.sink, row.source = free_port(), free_port()
+        assert row.attach is not None
         net = row.attach(stack, row)
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
@@ -162,11 +203,7 @@ def guest(row: Row) -> Iterator[Console]:
         theirs.close()
         if row.later is not None:
             row.later()
-        console = Console(ours)
-        console.ready(120)
-        found = int(console.check("cat /sys/class/net/eth0/mtu"))
-        assert found == row.mtu, f"{row.name}: MTU {found}"
-        yield console
+        yield Console(ours)
 
 
 def receive(port: int, seconds: float) -> float:

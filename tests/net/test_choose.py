@@ -66,6 +66,7 @@ def test_what_needs_root_is_refused_by_name_with_what_to_use_instead(kind: Inter
     assert f"'{kind}'" in problem.message
     assert REFUSED[kind][0] in problem.message
     assert problem.hint
+    assert problem.code == {"network": 5, "direct": 38, "vdpa": 38}.get(kind, 67)
 
 
 def test_verdicts_name_every_backend(env_of: EnvOf) -> None:

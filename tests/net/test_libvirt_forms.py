@@ -230,7 +230,7 @@ def test_passt_is_told_what_libvirt_tells_it_but_for_who_connects() -> None:
         ("type='vhostuser'><model type='e1000'/><source path='/s'/>", ErrorCode.CONFIG_UNSUPPORTED, "virtio"),
         ("type='null'><vlan><tag id='3'/></vlan>", ErrorCode.CONFIG_UNSUPPORTED, "vlan"),
         ("type='user'><link state='loose'/>", ErrorCode.CONFIG_UNSUPPORTED, "unknown interface link state"),
-        ("type='direct'><source dev='eth0' mode='bridge'/>", ErrorCode.CONFIG_UNSUPPORTED, "needs root"),
+        ("type='direct'><source dev='eth0' mode='bridge'/>", ErrorCode.SYSTEM_ERROR, "needs root"),
     ],
 )
 def test_what_libvirt_refuses_is_refused_with_its_code(interface: str, code: ErrorCode, said: str) -> None:

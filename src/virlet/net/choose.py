@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
+from virlet.enums import ErrorCode
 from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env, NetBackend, Upgrade
@@ -39,6 +40,13 @@ REFUSED: dict[InterfaceType, tuple[str, str]] = {
     InterfaceType.VDS: ("network device type 'vds' is not supported by this hypervisor", _USER),
 }
 """Interface types that nobody carries here: the reason and what to use without root."""
+
+_CODES = {
+    InterfaceType.NETWORK: ErrorCode.NO_CONNECT,
+    InterfaceType.DIRECT: ErrorCode.SYSTEM_ERROR,
+    InterfaceType.VDPA: ErrorCode.SYSTEM_ERROR,
+}
+"""The codes with which libvirt's session daemon fails there: no network driver to ask, a device that cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,8 @@ def _nobody(nic: Interface, env: Env, among: Registry) -> Problem:
         hint = f"use {' or '.join(able)}" if able else None
         return Problem(f"{env.path}/virlet:backend/@name", message, hint=hint)
     reason, hint = REFUSED.get(nic.type, (f"no backend carries interfaces of type '{nic.type}'", _USER))
-    return Problem(f"{env.path}/@type", f"interface type '{nic.type}': {reason}", hint=hint)
+    code = _CODES.get(nic.type, ErrorCode.CONFIG_UNSUPPORTED)
+    return Problem(f"{env.path}/@type", f"interface type '{nic.type}': {reason}", hint=hint, code=code)
 
 
 def verdicts(facts: Facts, qemu: QemuFacts, among: Registry) -> tuple[tuple[str, Support], ...]:
