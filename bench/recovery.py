@@ -275,6 +275,9 @@ def theirs(guest: str, few: int) -> tuple[str, list[float]]:
             return name, []
         try:
             return name, repeated(peer.killed, few)
+        except SystemExit as error:
+            print(f"{name} has not brought the network back: {error}", flush=True)
+            return name, []
         finally:
             peer.domain.destroy()
 
