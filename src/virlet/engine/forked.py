@@ -18,7 +18,6 @@ import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from virlet.engine.helper_host import HelperHost
@@ -29,8 +28,8 @@ from virlet.errors import InternalError, OperationInvalid, OperationTimeout, Sys
 from virlet.plan.base import Forked, HelperPlan
 from virlet.proc.identity import identify
 from virlet.proc.logfile import tail
-from virlet.proc.process import ExitStatus, Process
-from virlet.proc.sockets import listeners
+from virlet.proc.process import Process
+from virlet.proc.sockets import Listeners
 from virlet.qmp.monitor import QmpError
 
 __all__ = ["ForkedHelper", "let_end", "plug_in", "pull_out", "supervised"]
@@ -173,49 +172,13 @@ class ForkedHelper(Helper):
         self._left = _pid_file(process.pid)
         super().own(process)
 
-    def _on_exit(self, process: Process, status: ExitStatus | None) -> None:
-        if self.process is not process:
-            return
-        self.process = None
-        self.record = replace(self.record, identity=None)
-        if self._host.stopping or self._over:
-            return
-        now = asyncio.get_running_loop().time()
-        self._losses.ended(now, now - self._begun, status)
-        self._tell("lost", f"{self.record.plan.name} of {self.alias}, which QEMU started, has ended")
-        self._begin()
-
-    def _begin(self, least: float = 0.0) -> None:
-        if self._busy:
-            return
-        if self._losses.exhausted:
-            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
-            return
-        self._busy = True
-        pause = max(least, self._losses.pause)
-        self._tasks.start(self._later(pause), f"restart of {self.record.plan.name} of {self.alias}")
-
-    async def _restart(self) -> None:
-        before = listeners()
+    async def _successor(self) -> Process | None:
         try:
-            process = await self._another()
+            return await self._another()
         except OperationInvalid:
-            return  # QEMU has ended.
+            return None  # QEMU has ended.
         except VirletError as error:
-            self._busy = False
-            if not self._over:
-                self._failed(SystemFailure(str(error), errno=errno.ECHILD))
-            return
-        finally:
-            self._busy = False
-        self.own(process)
-        if self._over:
-            await self.end()
-            return
-        self.record = replace(self.record, restarts=self.record.restarts + 1)
-        self._host.save()
-        await self._host.execute("announce-self", ANNOUNCE)
-        await self._confirm(before)
+            raise SystemFailure(str(error), errno=errno.ECHILD) from error
 
     async def _another(self) -> Process:
         """The process that QEMU has started meanwhile, or else a new one behind a new netdev."""
@@ -228,6 +191,10 @@ class ForkedHelper(Helper):
             return process
         await pull_out(execute, plan, None)
         return await plug_in(execute, plan)
+
+    async def _confirm(self, before: Listeners) -> None:
+        await self._host.execute("announce-self", ANNOUNCE)
+        await super()._confirm(before)
 
     def _last_words(self) -> str:
         return tail(_forked(self.record.plan).log, 400)

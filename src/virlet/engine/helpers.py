@@ -52,9 +52,6 @@ LEAVE = 1.0
 """Seconds that a helper has to end by itself when QEMU has closed the stream."""
 
 
-_RESTARTED = (OnLoss.RESTART, OnLoss.REUSE, OnLoss.ACCEPT)
-
-
 class _NoWay(SystemFailure):
     """QEMU cannot be reached, and no later attempt will change that."""
 
@@ -182,7 +179,7 @@ class Helper:
             return
         if self.record.plan.on_loss is OnLoss.REUSE and status is not None and status.code == 0:
             return  # It has seen QEMU end, which we are about to hear of.
-        if self.record.plan.on_loss in (OnLoss.REUSE, OnLoss.ACCEPT):
+        if self.record.plan.on_loss is not OnLoss.RESTART:
             self.stream = Stream.DOWN  # Nobody else will say so: the pair has no end of file, and QEMU dials by itself.
         if self._following.left(process):
             if self.stream is Stream.DOWN:
@@ -242,7 +239,7 @@ class Helper:
         if self._following.lacks_route:
             self._following.wait()
             return
-        if self.record.plan.on_loss not in _RESTARTED or self._losses.exhausted:
+        if self._losses.exhausted:
             self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
@@ -300,14 +297,11 @@ class Helper:
             return
         try:
             before = listeners()
-            self._following.pin()
-            with FdTable() as fds:
-                if not await self._connect(fds):
-                    return
-                point("helper.dialled")
-                self._spoken = _size(self.record.plan)
-                self.own(await run_helper(_again(self.record), fds))
-                point("helper.running")
+            process = await self._successor()
+            if process is None:
+                return
+            self.own(process)
+            point("helper.running")
         except (SystemFailure, OSError) as error:
             self._busy = False
             if not self._over:
@@ -324,6 +318,19 @@ class Helper:
             self._host.joined(self.process)
         point("helper.written")
         await self._confirm(before)
+
+    async def _successor(self) -> Process | None:
+        """Another process of the same plan; None when something else will say that it is time.
+
+        Raises :class:`SystemFailure`.
+        """
+        self._following.pin()
+        with FdTable() as fds:
+            if not await self._connect(fds):
+                return None
+            point("helper.dialled")
+            self._spoken = _size(self.record.plan)
+            return await run_helper(_again(self.record), fds)
 
     async def raise_link(self) -> None:
         """Put the cable in again that we took out, unless the user has pulled it meanwhile."""

@@ -221,9 +221,7 @@ class OnLoss(Enum):
 
     RESTART = "dial again and start the same helper"
     ACCEPT = "listen, and start the same helper on the connection that QEMU makes"
-    REPLUG = "give QEMU a new descriptor"
     REUSE = "start the same helper on the same descriptors, of which the engine keeps a copy"
-    LINK_DOWN = "take the guest's link down"
     QEMU = "see whether QEMU has started another one, else have it do so"
 
 

@@ -106,7 +106,8 @@ def _disks(domain: Domain) -> Iterator[Problem]:
             yield Problem(f"{path}/driver/@copy_on_read", f"copy on read is not supported: {_NOT_YET}")
 
 
-def _chardevs(domain: Domain) -> Iterator[Problem]:
+def _every_chardev(domain: Domain) -> Iterator[tuple[str, Chardev]]:
+    """Each character device and where it stands."""
     devices = domain.devices
     kinds: tuple[tuple[str, tuple[Chardev, ...]], ...] = (
         ("serial", devices.serials),
@@ -114,15 +115,19 @@ def _chardevs(domain: Domain) -> Iterator[Problem]:
         ("console", devices.consoles),
         ("channel", devices.channels),
     )
-    for tag, items in kinds:
-        for number, item in enumerate(items, 1):
-            if item.type not in SUPPORTED:
-                why = "it would hold the daemon's terminal" if item.type is ChardevType.STDIO else _NOT_YET
-                yield Problem(
-                    f"devices/{tag}[{number}]/@type",
-                    f"character devices of type '{item.type}' are not supported: {why}",
-                    hint="use 'pty', 'unix' or 'file'",
-                )
+    return ((f"devices/{tag}[{number}]", item) for tag, items in kinds for number, item in enumerate(items, 1))
+
+
+def _chardevs(domain: Domain) -> Iterator[Problem]:
+    devices = domain.devices
+    for path, item in _every_chardev(domain):
+        if item.type not in SUPPORTED:
+            why = "it would hold the daemon's terminal" if item.type is ChardevType.STDIO else _NOT_YET
+            yield Problem(
+                f"{path}/@type",
+                f"character devices of type '{item.type}' are not supported: {why}",
+                hint="use 'pty', 'unix' or 'file'",
+            )
     for number, channel in enumerate(devices.channels, 1):
         if channel.target_type != "virtio":
             yield Problem(
@@ -145,19 +150,12 @@ def _chardevs(domain: Domain) -> Iterator[Problem]:
 def _ports(domain: Domain) -> Iterator[Problem]:
     """Numbers that QEMU takes modulo 65536, and more serial ports than a PC has."""
     devices = domain.devices
-    kinds: tuple[tuple[str, tuple[Chardev, ...]], ...] = (
-        ("serial", devices.serials),
-        ("parallel", devices.parallels),
-        ("console", devices.consoles),
-        ("channel", devices.channels),
-    )
-    for tag, items in kinds:
-        for number, item in enumerate(items, 1):
-            for place, source in enumerate(item.sources, 1):
-                service = source.service or ""
-                if item.type in _NETWORKED and service.isdecimal() and int(service) > _HIGHEST_PORT:
-                    path = f"devices/{tag}[{number}]/source[{place}]/@service"
-                    yield Problem(path, f"there is no port {service}: the highest is {_HIGHEST_PORT}")
+    for path, item in _every_chardev(domain):
+        for place, source in enumerate(item.sources, 1):
+            service = source.service or ""
+            if item.type in _NETWORKED and service.isdecimal() and int(service) > _HIGHEST_PORT:
+                where = f"{path}/source[{place}]/@service"
+                yield Problem(where, f"there is no port {service}: the highest is {_HIGHEST_PORT}")
     isa = [n for n, one in enumerate(devices.serials, 1) if one.target is not None and one.target.type == "isa-serial"]
     for number in isa[_ISA_SERIALS:]:
         text = f"a PC has no more than {_ISA_SERIALS} serial ports"
