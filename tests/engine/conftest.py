@@ -14,6 +14,7 @@ from virlet.engine.api import DomainEvent, HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver, open_driver
 from virlet.engine.facts import gather
+from virlet.engine.probe_cache import Cache
 from virlet.enums import EventId
 from virlet.fake.programs import install
 from virlet.plan.facts import Facts, Support
@@ -40,7 +41,7 @@ UUID = "7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}"
 @pytest.fixture(scope="session")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     """What this host can do, on a machine whose id is the same everywhere."""
-    found = asyncio.run(gather(tmp_path_factory.mktemp("cache")))
+    found = asyncio.run(gather(Cache(tmp_path_factory.mktemp("cache"))))
     return replace(found, host=replace(found.host, machine_id=MACHINE))
 
 

@@ -19,6 +19,7 @@ from virlet.engine.api import HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.driver import open_driver
 from virlet.engine.facts import gather
+from virlet.engine.probe_cache import Cache
 from virlet.fake.programs import install
 from virlet.plan.facts import Facts, Support
 
@@ -43,7 +44,7 @@ async def until(true: Callable[[], object], what: str) -> None:
 
 async def prepared(root: Path, cache: Path) -> Facts:
     """This host's facts with fake programs, the passt one of 2023."""
-    facts = await gather(cache)
+    facts = await gather(Cache(cache))
     real = facts.emulator("x86_64")
     assert real is not None
     assert facts.passt is not None

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virlet.engine.facts import emulators, gather, probe_emulator
-from virlet.engine.probe_cache import Cache, file_key, from_plain, to_plain
+from virlet.engine.probe_cache import NOTHING, Cache, file_key, from_plain, to_plain
 from virlet.engine.probe_host import probe_host
 from virlet.engine.probe_kvm import Trial, judge, probe_kvm, rom
 from virlet.engine.probe_passt import parse_options, probe_passt
@@ -286,16 +286,16 @@ def test_every_fact_survives_json(fact: object) -> None:
 
 
 async def test_everything_is_gathered_once(tmp_path: Path) -> None:
-    facts = await gather(tmp_path)
+    facts = await gather(Cache(tmp_path))
     assert isinstance(facts, Facts)
     assert [Path(path) for path in facts.qemu] == emulators(facts.host.arch)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert await gather(tmp_path) == facts
+    assert await gather(Cache(tmp_path)) == facts
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
 
 async def test_a_program_that_cannot_be_asked_is_left_out(tmp_path: Path) -> None:
-    facts = await gather(None, [tmp_path / "nonesuch", Path("/bin/false")])
+    facts = await gather(NOTHING, [tmp_path / "nonesuch", Path("/bin/false")])
     assert not any("false" in path or "nonesuch" in path for path in facts.qemu)
 
 

@@ -276,6 +276,7 @@ from virlet.engine import start
 from virlet.engine.context import Dirs
 from virlet.engine.driver import open_driver
 from virlet.engine.facts import gather
+from virlet.engine.probe_cache import Cache
 from dataclasses import replace
 
 root, emulator, helper, point, xml = sys.argv[1:]
@@ -292,7 +293,7 @@ setattr(start._Launch, point, dying)
 
 async def main():
     base = Path(root)
-    facts = await gather(base / "h")
+    facts = await gather(Cache(base / "h"))
     facts = replace(facts, host=replace(facts.host, machine_id="0123456789abcdef0123456789abcdef"),
                     qemu={emulator: replace(facts.emulator("x86_64"), path=emulator)},
                     passt=replace(facts.passt, path=helper))

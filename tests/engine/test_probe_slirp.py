@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from virlet.engine.facts import SLIRP_HELPER, gather
+from virlet.engine.probe_cache import Cache
 from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import InternalError
 
@@ -42,14 +43,14 @@ async def test_one_that_says_nothing_of_the_kind_is_an_error_with_its_last_words
 async def test_the_setting_chooses_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = program(tmp_path / "other", """echo '{"features": ["ipv6"]}'""")
     monkeypatch.setenv(SLIRP_HELPER, command[0])
-    found = (await gather(tmp_path / "cache")).slirp_helper
+    found = (await gather(Cache(tmp_path / "cache"))).slirp_helper
     assert found is not None
     assert (found.command, found.features) == (command, {"ipv6"})
 
 
 async def test_one_that_is_not_there_is_a_no_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SLIRP_HELPER, "/nowhere/slirp")
-    found = (await gather(tmp_path)).slirp_helper
+    found = (await gather(Cache(tmp_path))).slirp_helper
     assert found is not None
     assert not found.may_run
     assert "/nowhere/slirp" in found.may_run.reason

@@ -38,7 +38,8 @@ READ_ONLY = NAMESPACE + (
     "mount('none', PATH, None, 4096 | 32 | 1 | os.statvfs(PATH).f_flag & 1038, None)\n"
 )
 UUID = "<uuid>7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}</uuid>"
-PARTS = {"config": "c/virlet", "state": "s/virlet", "runtime": "r/virlet"}
+PARTS = {"config": "c/virlet", "state": "s/virlet", "log": "s/virlet/log", "runtime": "r/virlet"}
+CACHE = "k/virlet"
 
 
 class House:
@@ -76,6 +77,7 @@ class House:
         self.stand.consistent(connection)
         if "guest1" in running:
             connection.lookup_by_name("guest1").destroy()
+        assert "Traceback" not in self.stand.log(), self.stand.log()
         return said
 
     def healed(self, connection: Connection) -> None:
@@ -135,6 +137,9 @@ def test_a_read_only_directory_is_one_error_and_no_guests_trouble(stand: Stand, 
             assert len(said) == 1, said
             assert "Read-only file system" in said[0]
             house.unharmed()
+            if part == "config":
+                with pytest.raises(VirletError, match="Read-only file system"):
+                    connection.compat("enable")
         stand.end()
     else:
         # It cannot listen, or not take its lock: it says so in one line, and guests run on without it.
@@ -144,6 +149,64 @@ def test_a_read_only_directory_is_one_error_and_no_guests_trouble(stand: Stand, 
     with stand.client() as connection:
         stand.consistent(connection)
         house.healed(connection)
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only", "unmakable"])
+def test_a_cache_that_cannot_be_written_is_told_once_and_keeps_nobody_from_anything(
+    stand: Stand, house: House, fault: str
+) -> None:
+    path = stand.base / CACHE
+    stand.env["XDG_CACHE_HOME"] = str(path.parent)
+    if fault == "unmakable":
+        path.parent.write_text("no directory")
+    else:
+        path.mkdir(parents=True, mode=0o700)
+    mounts = {
+        "full": SMALL.replace("size=1m", "size=4k").replace("nr_inodes=100", "nr_inodes=2"),
+        "read-only": READ_ONLY,
+    }
+    before = mounts.get(fault, "pass").replace("PATH", repr(str(path)))
+    assert stand.begin(before=before), stand.log()
+    with stand.client() as connection:
+        house.prepare(connection)
+        assert not house.tried(connection)
+        house.unharmed()
+        for _ in range(2):
+            (problem,) = [each for each in connection.doctor()["problems"] if str(path) in each]
+        assert "cannot be remembered" in problem
+        house.healed(connection)
+    assert stand.log().count(str(path)) == 1, stand.log()
+
+
+def test_a_read_only_home_is_one_error_that_names_the_way_out_and_with_that_nothing_is_missing(
+    stand: Stand, house: House
+) -> None:
+    home = stand.base / "home"
+    home.mkdir()
+    before = READ_ONLY.replace("PATH", repr(str(home)))
+    elsewhere = {name: stand.env.pop(name) for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")}
+    stand.env["HOME"] = str(home)
+    assert not stand.begin(before=before)
+    (said,) = stand.log().splitlines()
+    assert re.fullmatch(rf"virletd: error: .*{home}.*: Read-only file system \(hint: set XDG_STATE_HOME.*\)", said)
+    # What was defined before can be had still, where only the rest is elsewhere.
+    stand.env.update({name: elsewhere[name] for name in ("XDG_STATE_HOME",)})
+    assert stand.begin(before=before), stand.log()
+    with stand.client() as connection:
+        with pytest.raises(VirletError, match=rf"{home}.*: Read-only file system"):
+            connection.define(house.xml(0))
+        connection.create(house.xml(0))
+        assert stand.answers(house.ports[0])
+        stand.nothing(connection)
+    stand.end()
+    stand.env.update(elsewhere)
+    assert stand.begin(before=before), stand.log()
+    with stand.client() as connection:
+        house.prepare(connection)
+        assert not house.tried(connection)
+        house.unharmed()
+        house.healed(connection)
+    assert "Traceback" not in stand.log()
 
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC], ids=["descriptors", "processes"])

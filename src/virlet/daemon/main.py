@@ -45,6 +45,8 @@ ACTIVATED_TIMEOUT = 120
 FILES = 65_536
 """Descriptors that we allow ourselves, if the hard limit does: a client each, and a few for each guest."""
 
+_ELSEWHERE = "set XDG_STATE_HOME, XDG_CONFIG_HOME and XDG_CACHE_HOME to directories that can be written"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -250,7 +252,10 @@ def _lock(settings: Settings, program: str, environ: dict[str, str]) -> DaemonLo
     The lock lies beside the state, not beside the socket: a runtime directory vanishes at the last log-out while the
     daemon and its guests run on, and two daemons must never mind the same guests.
     """
-    make_private(settings.lock.parent)
+    try:
+        make_private(settings.lock.parent)
+    except SystemFailure as error:
+        raise SystemFailure(error.detail, errno=error.errno, hint=_ELSEWHERE) from error
     make_private(settings.socket.parent)
     try:
         return DaemonLock(settings.lock)

@@ -14,6 +14,7 @@ from virlet.engine.events import EventHub
 from virlet.engine.facts import gather, probe_emulator, probe_other_passt
 from virlet.engine.fdgroups import FdGroups
 from virlet.engine.guest import Guest
+from virlet.engine.probe_cache import Cache
 from virlet.engine.probe_host import probe_host
 from virlet.engine.scopes import Scopes
 from virlet.engine.status import StatusDir
@@ -124,8 +125,9 @@ class Guests:
 class Context:
     """Directories, files, events and facts of one driver."""
 
-    def __init__(self, dirs: Dirs, facts: Facts, registry: Registry) -> None:
+    def __init__(self, dirs: Dirs, facts: Facts, registry: Registry, cache: Cache) -> None:
         self.dirs = dirs
+        self.cache = cache
         self.facts = facts
         self.registry = registry
         self.events = EventHub()
@@ -144,7 +146,7 @@ class Context:
         """Ask an emulator that a domain names and that we have not met; raises what its probe raises."""
         if emulator is None or emulator in self.facts.qemu:
             return
-        found = await probe_emulator(Path(emulator), self.dirs.cache)
+        found = await probe_emulator(Path(emulator), self.cache)
         self.facts = replace(self.facts, qemu={**self.facts.qemu, emulator: found})
 
     async def know_passts(self, nics: Iterable[Interface]) -> None:
@@ -153,7 +155,7 @@ class Context:
             path = nic.passt.path if nic.passt is not None else None
             if path is not None:
                 # Asked each time: the answer is remembered for as long as the file is the same.
-                found = await probe_other_passt(path, self.dirs.cache)
+                found = await probe_other_passt(path, self.cache)
                 self.facts = replace(self.facts, passts={**self.facts.passts, path: found})
 
     def look_again(self, names: Iterable[str] = (), domain: UUID | None = None) -> None:
@@ -170,7 +172,7 @@ class Context:
     async def ask_again(self) -> None:
         """Programs that were installed or upgraded since the daemon began are met as well."""
         met = [Path(path) for path in self.facts.qemu]
-        found = await gather(self.dirs.cache, met)
+        found = await gather(self.cache, met)
         known = self.facts.host
         host = replace(found.host, machine_id=known.machine_id, uuid=known.uuid)
         # One that does not answer today is still the one that guests were defined with.

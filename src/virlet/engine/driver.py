@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from uuid import UUID
 
 from virlet.engine import console, devices, inspect, offer, power
@@ -21,6 +22,7 @@ from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
 from virlet.engine.logs import cap_logs, sweep_logs
 from virlet.engine.metadata import set_metadata
+from virlet.engine.probe_cache import Cache
 from virlet.engine.start import start
 from virlet.engine.stats import cpu_time, statistics
 from virlet.enums import (
@@ -389,9 +391,10 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
     if path != "/session":
         raise ConfigUnsupported(f"unexpected QEMU URI path '{path}'", hint="use qemu:///session")
     dirs = dirs or Dirs.ours()
+    cache = Cache(dirs.cache)
     if facts is None:
-        facts = await gather(dirs.cache)
-    context = Context(dirs, facts, registry())
+        facts = await gather(cache)
+    context = Context(dirs, facts, registry(), cache)
     make_private(dirs.runtime)
     check_owner(dirs.runtime)
     context.status.prepare()
@@ -406,12 +409,13 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
 
 async def _keep_logs_small(context: Context) -> None:
     """Nobody stands between a child and its log, and no event tells that it has grown: look now and then."""
+    stuck: set[Path] = set()
     while True:
         sweep_logs(context.dirs.state / "log", {guest.uuid for guest in context.guests}, time.time())
         await asyncio.sleep(LOG_INTERVAL)
         for guest in context.guests:
             if guest.run is not None:
-                cap_logs(guest.run)
+                cap_logs(guest.run, stuck)
 
 
 async def _autostart(driver: QemuDriver, context: Context) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from virlet import __version__
-from virlet.engine.probe_cache import Cache, file_key
+from virlet.engine.probe_cache import NOTHING, Cache, file_key
 from virlet.engine.probe_host import probe_host
 from virlet.engine.probe_kvm import probe_kvm
 from virlet.engine.probe_passt import probe_passt
@@ -40,13 +40,12 @@ def emulators(arch: str) -> list[Path]:
     return [Path(each) for each in candidates if os.access(each, os.X_OK)]
 
 
-async def gather(cache: Path | None = None, more: Sequence[Path] = ()) -> Facts:
-    """All facts: 0.3 s the first time, a few milliseconds when *cache* (a directory) remembers them.
+async def gather(remembered: Cache = NOTHING, more: Sequence[Path] = ()) -> Facts:
+    """All facts: 0.3 s the first time, a few milliseconds when they are *remembered*.
 
     Besides the host's own QEMU those of *more* are asked.  A program that cannot be asked is reported in the log and
     left out; nothing is raised for it.
     """
-    remembered = Cache(cache)
     host = probe_host(Support(False, "there is no emulator to try KVM with"))
     paths = list(dict.fromkeys([*emulators(host.arch), *more]))
     passt, slirp_helper, qemus = await asyncio.gather(
@@ -62,7 +61,7 @@ async def gather(cache: Path | None = None, more: Sequence[Path] = ()) -> Facts:
     return Facts(host, known, passt, slirp_helper, security=probe_security())
 
 
-async def probe_emulator(path: Path, cache: Path | None = None) -> QemuFacts:
+async def probe_emulator(path: Path, remembered: Cache = NOTHING) -> QemuFacts:
     """The facts of one QEMU, for a domain that names an emulator of its own.
 
     :raises SystemFailure: there is none, or it cannot be run.
@@ -72,7 +71,7 @@ async def probe_emulator(path: Path, cache: Path | None = None) -> QemuFacts:
         key = file_key(path)
     except OSError as error:
         raise SystemFailure.of(error, f"Cannot check QEMU binary {path}") from error
-    return await Cache(cache).get(QemuFacts, "qemu", key, partial(probe_qemu, path))
+    return await remembered.get(QemuFacts, "qemu", key, partial(probe_qemu, path))
 
 
 async def _qemu(path: Path, remembered: Cache) -> QemuFacts | None:
@@ -97,11 +96,11 @@ async def _passt(host: HostFacts, remembered: Cache) -> PasstFacts | None:
         return None
 
 
-async def probe_other_passt(path: str, cache: Path | None = None) -> PasstFacts:
+async def probe_other_passt(path: str, remembered: Cache = NOTHING) -> PasstFacts:
     """The facts of a passt that an interface names; one that cannot be asked may not run, and says why."""
     try:
         key = [*file_key(Path(path)), boot_id()]
-        return await Cache(cache).get(PasstFacts, "passt", key, partial(probe_passt, Path(path)))
+        return await remembered.get(PasstFacts, "passt", key, partial(probe_passt, Path(path)))
     except VirletError as error:
         return PasstFacts(path, frozenset(), Support(False, str(error)))
     except OSError as error:

@@ -7,6 +7,7 @@ child has its copy, ours is closed as well.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterable
@@ -28,10 +29,12 @@ from virlet.plan.base import (
     OpenVhost,
     PairEnd,
 )
-from virlet.proc.logfile import open_log
+from virlet.proc.logfile import cap, open_log
 from virlet.proc.tun import TapFlag, configure, hardware_address, open_macvtap, open_tap, tap_name
 
 __all__ = ["FdTable", "anchor", "dial", "listen"]
+
+log = logging.getLogger(__name__)
 
 
 def listen(path: Path, backlog: int = 1) -> socket.socket:
@@ -138,6 +141,20 @@ class FdTable:
         for source in sorted(sources, key=lambda item: isinstance(item, Dial)):
             if source not in self._fds:
                 self._open(source)
+
+    def open_log(self, source: LogFile) -> None:
+        """Open a helper's log unless it is open, and rotate what has grown too large.
+
+        One that cannot be opened, on a disk that is full or read-only by now, costs its messages and not the guest's
+        network: a start has opened it before.
+        """
+        try:
+            cap(source.path)
+            self.open((source,))
+        except SystemFailure as error:
+            if source not in self._fds:
+                self.put(source, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            log.warning("%s; what is said from now on is lost", error)
 
     def _open(self, source: FdSource) -> None:
         match source:

@@ -36,7 +36,7 @@ from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
 from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, Ready, render
 from virlet.plan.follow import Uplinks
-from virlet.proc.logfile import cap, tail
+from virlet.proc.logfile import tail
 from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
@@ -67,8 +67,7 @@ class Stream(Enum):
 async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
     """Start the process of *plan* on descriptors that *fds* has opened; raises :class:`SystemFailure`."""
     if plan.stderr is not None:
-        cap(plan.stderr.path)
-        fds.open((plan.stderr,))
+        fds.open_log(plan.stderr)
     argv = tuple(render(plan.argv, fds.__getitem__))
     stderr = fds[plan.stderr] if plan.stderr is not None else -3
     inherited = tuple(fds[source] for source in plan.fds)

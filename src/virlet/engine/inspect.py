@@ -195,7 +195,7 @@ def doctor(context: Context) -> Facts:
         "ping": host.may_ping,
         "lowest_port": host.unprivileged_port_start,
         "directories": {name: str(getattr(context.dirs, name)) for name in ("config", "state", "cache", "runtime")},
-        "problems": [*context.definitions.problems, *context.status.problems],
+        "problems": [*context.definitions.problems, *context.status.problems, *context.cache.problems],
     }
 
 

@@ -27,15 +27,21 @@ GONE_KEPT = 50
 GONE_DAYS = 14.0
 
 
-def cap_logs(run: Run) -> None:
-    """Rotate what has grown too large; a log that cannot be rotated is reported, and harms nobody else."""
+def cap_logs(run: Run, stuck: set[Path]) -> None:
+    """Rotate what has grown too large; a log that cannot be rotated is reported, and harms nobody else.
+
+    *stuck* remembers which those are: what is said every minute is read by nobody.
+    """
     paths = [run.record.log]
     paths += [each.record.plan.stderr.path for each in run.helpers.values() if each.record.plan.stderr is not None]
     for path in paths:
         try:
             cap(path)
+            stuck.discard(path)
         except SystemFailure as error:
-            log.warning("%s", error)
+            if path not in stuck:
+                log.warning("%s", error)
+            stuck.add(path)
 
 
 def sweep_logs(root: Path, known: Container[UUID], now: float) -> list[Path]:

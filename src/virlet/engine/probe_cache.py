@@ -1,7 +1,7 @@
 """Probes remembered: a fact about a program holds until the program's file changes.
 
 One JSON file a fact in the cache directory, which may be deleted at any time.  What cannot be read, or was written by
-another virlet, is probed again; what cannot be written is probed every time.
+another virlet, is probed again; what cannot be written is remembered until the daemon ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TypeVar
 from virlet.engine.files import make_private, write_atomic
 from virlet.errors import SystemFailure
 
-__all__ = ["Cache", "file_key", "from_plain", "to_plain"]
+__all__ = ["NOTHING", "Cache", "file_key", "from_plain", "to_plain"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,14 @@ class Cache:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
+        self._unwritten: dict[Path, Mapping[str, object]] = {}
+        """What files should hold and cannot."""
+        self._why = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """What cannot be written and why, for ``doctor``."""
+        return [self._why] if self._unwritten else []
 
     async def get(self, kind: type[T], name: str, key: list[object], probe: Callable[[], Awaitable[T]]) -> T:
         """The remembered fact, or what *probe* finds.  Errors of the probe are not remembered."""
@@ -53,8 +61,10 @@ class Cache:
         wanted = [_FORMAT, *key]
         # Two programs of one sum would forget each other, no more: the whole key is in the file.
         path = self._directory / f"{name}-{crc32(json.dumps(key[:1]).encode()):08x}.json"
+        if path in self._unwritten:
+            self._write(path, self._unwritten[path])  # There may be room again.
         try:
-            stored = json.loads(path.read_bytes())
+            stored = self._unwritten.get(path) or json.loads(path.read_bytes())
             if stored["key"] == wanted:
                 return typing.cast(T, from_plain(kind, stored["fact"]))
         except FileNotFoundError:
@@ -62,18 +72,26 @@ class Cache:
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             log.info("probing again, for %s cannot be used: %s", path, error)
         plain = to_plain(await probe())
-        _write(path, {"key": wanted, "fact": plain})
+        self._write(path, {"key": wanted, "fact": plain})
         # Read back, for what is read shares what is equal.
         return typing.cast(T, from_plain(kind, plain))
 
+    def _write(self, path: Path, data: Mapping[str, object]) -> None:
+        """Replace the file at once or not at all; not synced, for it is only a cache."""
+        try:
+            make_private(path.parent)
+            write_atomic(path, json.dumps(data, separators=(",", ":")).encode(), durable=False)
+        except SystemFailure as error:
+            if not self._unwritten:
+                self._why = f"what probes find cannot be remembered beyond the daemon's end: {error}"
+                log.warning("%s", self._why)
+            self._unwritten[path] = data
+        else:
+            self._unwritten.pop(path, None)
 
-def _write(path: Path, data: Mapping[str, object]) -> None:
-    """Replace the file at once or not at all; not synced, for it is only a cache."""
-    try:
-        make_private(path.parent)
-        write_atomic(path, json.dumps(data, separators=(",", ":")).encode(), durable=False)
-    except SystemFailure as error:
-        log.info("cannot remember a probe in %s: %s", path, error)
+
+NOTHING = Cache(None)
+"""Remembers nothing."""
 
 
 def to_plain(value: object) -> object:

@@ -274,9 +274,9 @@ class _Launch:
         guest.context.status.save(record)
         point("start.intended")
         undo.callback(guest.context.status.remove, guest.uuid)
+        undo.callback(_remove, plan.leaves, self.directory)
         for directory in dict.fromkeys((self.directory, plan.log.path.parent, *plan.directories)):
             make_private(directory)
-        undo.callback(_remove, plan.leaves, self.directory)
         point("start.prepared")
         return record
 

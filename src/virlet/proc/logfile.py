@@ -57,10 +57,10 @@ def cap(path: Path, limit: int = MAX_LOG) -> bool:
     :raises SystemFailure: the older file cannot be written.
     """
     try:
+        # Looked at first: where nothing can be written, nothing grows.
+        if (size := path.stat().st_size) <= limit:
+            return False
         with path.open("rb+") as log:
-            size = os.fstat(log.fileno()).st_size
-            if size <= limit:
-                return False
             log.seek(size - limit)
             _replace(path.with_name(path.name + ".1"), log.read(limit))
             log.truncate(0)
@@ -75,8 +75,12 @@ def _replace(path: Path, data: bytes) -> None:
     # Unlinked first: a link that somebody left there must not lead us elsewhere.
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as older:
-        older.write(data)
+    try:
+        with open(fd, "wb") as older:
+            older.write(data)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def tail(path: Path, limit: int = 2048) -> str:
