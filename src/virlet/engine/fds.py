@@ -36,6 +36,13 @@ __all__ = ["FdTable", "anchor", "dial", "listen"]
 
 log = logging.getLogger(__name__)
 
+FRAMES = 1 << 23
+"""Bytes that a passt may send at once: 128 frames of 64 KiB.
+
+A passt that is handed its connection leaves the buffers as they are (one that accepts it does not), and frames that
+find no room are lost: the passt of 2023 then waits 2 s for the guest before it sends them again.
+"""
+
 
 def listen(path: Path, backlog: int = 1) -> socket.socket:
     """A listening UNIX socket at *path*, readable to nobody else; raises :class:`SystemFailure`.
@@ -64,9 +71,13 @@ def _socket(path: Path) -> socket.socket:
 
 
 def dial(path: Path) -> socket.socket:
-    """A connection to the UNIX socket at *path*, possibly still in its backlog; raises :class:`SystemFailure`."""
+    """A connection to the UNIX socket at *path*, possibly still in its backlog; raises :class:`SystemFailure`.
+
+    Its sender has room for :data:`FRAMES`, or for as much as the kernel allows (net.core.wmem_max, which it doubles).
+    """
     sock = _socket(path)
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, FRAMES)
         sock.setblocking(False)
         sock.connect(str(path))
         sock.setblocking(True)
