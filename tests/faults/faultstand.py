@@ -223,7 +223,7 @@ class Stand:
         counts = {
             "QEMUs": (len(active), len(self.running("/qemu-system"))),
             "passts": (len(passts), len(self.running("/passt"))),
-            "slirp helpers": (len(nics) - len(passts), len(self.running("virlet.slirp"))),
+            "slirp helpers": (len(nics) - len(passts), len(self.running("virlet-slirp-helper"))),
             "files": (3 * len(active) + len(listened), len(self.files())),
         }
         odd = [f"{there} {what}, not {wanted}" for what, (wanted, there) in counts.items() if there != wanted]

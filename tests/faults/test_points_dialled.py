@@ -53,11 +53,11 @@ def whole(stand: Stand, scene: Scene) -> None:
     with stand.client() as connection:
         (domain,) = connection.domains()
         if domain.is_active():
-            # A passt that was started and not recorded carries it as well; the next one waits for its end.
             stand.until(lambda: stand.answers(scene.first), "the guest's network is not back")
             for pid in stand.running("/passt"):
                 os.kill(pid, signal.SIGKILL)
             stand.until(lambda: stand.running("/passt") and stand.answers(scene.first), "it is not replaced")
+            assert "is taken by" not in stand.log(), "a helper ran that the daemon did not know of"
             domain.destroy()
         (domain,) = stand.consistent(connection)
         domain.start()

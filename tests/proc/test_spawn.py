@@ -115,6 +115,70 @@ async def test_a_cancelled_start_leaves_no_process() -> None:
     # The test's own check of left processes proves the rest.
 
 
+async def test_one_that_is_held_becomes_its_program_when_it_is_told_to_and_stays_the_same_process(
+    tmp_path: Path,
+) -> None:
+    out, given = tmp_path / "out", tmp_path / "given"
+    given.write_text("what it was given")
+    with given.open() as fd:
+        script = f'echo "$0" $$; cat; cat <&{fd.fileno()}'
+        with out.open("wb") as writing:
+            command = Command(("/bin/bash", "-c", script, "a 'b'"), (fd.fileno(),), stdout=writing.fileno(), held=True)
+            process = await spawn(command, "held")
+    identity = process.identity
+    assert not await process.ended_within(0.1)
+    assert out.read_text() == ""
+    process.proceed()
+    process.proceed()  # Once is enough, twice no harm.
+    assert await process.exited() == ExitStatus(code=0)
+    assert out.read_text() == f"a 'b' {identity.pid}\nwhat it was given"
+
+
+async def test_one_that_is_held_ends_when_it_is_ended_or_forgotten(tmp_path: Path) -> None:
+    held = [await spawn(Command(("/bin/touch", str(tmp_path / "ran")), held=True), "held") for _ in range(2)]
+    ended, forgotten = held
+    assert await ended.terminate(5) == ExitStatus(signal=signal.SIGTERM)
+    ended.proceed()
+    watched = os.pidfd_open(forgotten.pid)
+    forgotten.close()
+    assert select.select([watched], [], [], 5)[0]
+    os.waitid(os.P_PIDFD, watched, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222  # It has ended.
+    os.close(watched)
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_one_that_is_held_and_cannot_run_is_a_clear_error_at_once() -> None:
+    for program, text in (("/nonexistent/passt", "No such file"), ("/etc/passwd", "Permission denied")):
+        with pytest.raises(SystemFailure, match=f"cannot run {program}: {text}"):
+            await spawn(Command((program,), held=True), "bad")
+
+
+HOLDS = """
+import asyncio, os, signal, sys
+from virlet.proc.spawn import Command, spawn
+
+async def main():
+    process = await spawn(Command(("/bin/touch", sys.argv[1]), held=True), "held")
+    print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_one_that_is_held_never_runs_when_its_starter_is_killed(tmp_path: Path) -> None:
+    starter = subprocess.run([sys.executable, "-c", HOLDS, str(tmp_path / "ran")], capture_output=True, timeout=60)
+    assert starter.returncode == -signal.SIGKILL, starter.stderr
+    try:
+        watched = os.pidfd_open(int(starter.stdout))
+    except ProcessLookupError:
+        pass  # It has ended, and somebody has seen that.
+    else:
+        assert select.select([watched], [], [], 5)[0]
+        os.close(watched)
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_many_at_once() -> None:
     processes = await asyncio.gather(*(spawn(Command(("true",)), f"child {n}") for n in range(30)))
     assert {str(await each.exited()) for each in processes} == {str(ExitStatus(code=0))}

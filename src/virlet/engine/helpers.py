@@ -60,18 +60,22 @@ class Stream(Enum):
     """The connection between QEMU and the helper, as far as QEMU has said."""
 
     UP = "connected"
+    UNSEEN = "as the last daemon left it"
     DOWN = "down"
     DIALLED = "dialled, not accepted yet"
 
 
 async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
-    """Start the process of *plan* on descriptors that *fds* has opened; raises :class:`SystemFailure`."""
+    """Start the process of *plan* on descriptors that *fds* has opened; raises :class:`SystemFailure`.
+
+    It is held: write its identity down, then let it :meth:`~virlet.proc.process.Process.proceed`.
+    """
     if plan.stderr is not None:
         fds.open_log(plan.stderr)
     argv = tuple(render(plan.argv, fds.__getitem__))
     stderr = fds[plan.stderr] if plan.stderr is not None else -3
     inherited = tuple(fds[source] for source in plan.fds)
-    return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr), plan.name)
+    return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr, held=True), plan.name)
 
 
 def _size(plan: HelperPlan) -> int:
@@ -134,7 +138,7 @@ class Helper:
         if self._asleep:
             return "waiting for the guest"
         if self.process is None:
-            return "restarting" if self._busy or self.stream is Stream.DOWN else "waiting for the guest"
+            return "restarting" if self._busy or self._may_dial else "waiting for the guest"
         return "running"
 
     def keep(self, kept: FdTable | None) -> None:
@@ -147,7 +151,9 @@ class Helper:
     def regain(self, qemu: int) -> None:
         """Have again what the last daemon kept: from the process, or from QEMU, whose pid is *qemu*."""
         plan = self.record.plan
-        if plan.on_loss is OnLoss.REUSE:
+        if plan.on_loss is OnLoss.RESTART and self.process is not None:
+            self.stream = Stream.UNSEEN  # It may have ended while nobody listened to QEMU, its pidfd not saying so yet.
+        elif plan.on_loss is OnLoss.REUSE:
             holders = (*((self.process.pid,) if self.process is not None else ()), qemu)
             self._kept = regain(plan.fds, self.record.inodes, holders)
         elif plan.on_loss is OnLoss.ACCEPT and self.record.unplugged and self.process is not None:
@@ -181,15 +187,19 @@ class Helper:
         if self.record.plan.on_loss is not OnLoss.RESTART:
             self.stream = Stream.DOWN  # Nobody else will say so: the pair has no end of file, and QEMU dials by itself.
         if self._following.left(process):
-            if self.stream is Stream.DOWN:
+            if self._may_dial:
                 self._begin()
             return
         now = asyncio.get_running_loop().time()
         self._losses.ended(now, now - self._begun, status)
-        waits = "" if self.stream is Stream.DOWN else "; waiting for the guest to notice"
+        waits = "" if self._may_dial else "; waiting for the guest to notice"
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}{waits}")
-        if self.stream is Stream.DOWN:
+        if self._may_dial:
             self._begin()
+
+    @property
+    def _may_dial(self) -> bool:
+        return self.stream in (Stream.DOWN, Stream.UNSEEN)
 
     def on_disconnected(self) -> None:
         """QEMU has closed its end of the stream."""
@@ -249,7 +259,7 @@ class Helper:
         """Try again after *pause* seconds: no event tells that what is wrong with the host, or the program, is over."""
         if pause:
             await asyncio.sleep(pause)
-            if self.record.plan.on_loss is OnLoss.RESTART and self.stream is not Stream.DOWN:
+            if self.record.plan.on_loss is OnLoss.RESTART and not self._may_dial:
                 self._busy = False
                 return  # QEMU has not seen the end of our last dial yet, and will tell when it has.
         if not self._over:
@@ -316,6 +326,7 @@ class Helper:
         if self.process is not None:
             self._host.joined(self.process)
         point("helper.written")
+        process.proceed()
         await self._confirm(before)
 
     async def _successor(self) -> Process | None:

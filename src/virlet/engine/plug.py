@@ -279,6 +279,7 @@ class _Attachment:
         record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity, inodes=inodes_of(plan, kept))
         self._intend(record)
         point("attach.identified")
+        process.proceed()
         await self._ready(plan, process, said)
         point("attach.ready")
         helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)

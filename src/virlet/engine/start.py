@@ -173,6 +173,8 @@ class _Launch:
     """Size of each log when the start began: what is beyond was said by this start."""
     unconfined: str = ""
     """Why QEMU may open every file of the user's; empty: it may not."""
+    record: Record = field(init=False)
+    """What the status file says."""
 
     @property
     def directory(self) -> Path:
@@ -181,7 +183,7 @@ class _Launch:
 
     async def bring_up(self, undo: AsyncExitStack, *, paused: bool) -> Run:
         """Everything up to ``cont``."""
-        record = self._prepare(undo)
+        self.record = self._prepare(undo)
         with FdTable() as fds:
             undo.callback(fds.unlink)
             self.guest.context.fd_groups.lend(self.guest.uuid, self.plan.fds, fds)
@@ -195,20 +197,19 @@ class _Launch:
             # QEMU first: it takes longest to come up, and what follows is done meanwhile.
             qemu = await self._qemu(fds, undo)
             point("start.qemu")
+            self._write_down(qemu)
             for net in (each for each in self._helped() if each.alias not in doors):
                 await self._helper(net, fds, undo)
                 point("start.helper")
             late = (net for net in self._helped() if net.alias in doors)
             await together(*(self._dialled(net, doors[net.alias], qemu, fds, undo) for net in late))
-        record = replace(record, qemu=qemu.identity, helpers=self._records(), unconfined=self.unconfined)
-        self.guest.context.status.save(record)
         point("start.identified")
         ready = (self._ready(_helper_of(net), self.processes[net.alias], qemu) for net in self._helped())
         await together(self._negotiate(qemu, sock, undo), *ready)
         point("start.ready")
         assert self.monitor is not None
         await self._talk(self.monitor, undo, paused=paused)
-        return self._run(qemu, self.monitor, record)
+        return self._run(qemu, self.monitor)
 
     def _sources(self) -> Iterator[FdSource]:
         """What can be opened before QEMU runs."""
@@ -280,6 +281,13 @@ class _Launch:
         point("start.prepared")
         return record
 
+    def _write_down(self, qemu: Process | None = None) -> None:
+        """Which processes there are so far."""
+        if qemu is not None:
+            self.record = replace(self.record, qemu=qemu.identity, unconfined=self.unconfined)
+        self.record = replace(self.record, helpers=self._records())
+        self.guest.context.status.save(self.record)
+
     def _records(self) -> tuple[HelperRecord, ...]:
         return tuple(
             HelperRecord(
@@ -325,6 +333,8 @@ class _Launch:
         if kept is not None:
             undo.callback(kept.close)
             self.kept[net.alias] = kept
+        self._write_down()
+        process.proceed()
 
     def _note(self, path: Path) -> None:
         self.spoken[path] = path.stat().st_size
@@ -426,9 +436,9 @@ class _Launch:
         ports = vnc_ports(await monitor.execute("query-vnc-servers"))
         self.domain = with_vnc_ports(self.domain, ports)
 
-    def _run(self, qemu: Process, monitor: Monitor, record: Record) -> Run:
-        run = Run(qemu, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
-        for item in record.helpers:
+    def _run(self, qemu: Process, monitor: Monitor) -> Run:
+        run = Run(qemu, monitor, replace(self.record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
+        for item in self._records():
             helper = run.helpers[item.alias] = supervised(self.guest, self.guest.tasks, item)
             helper.keep(self.kept.get(item.alias))
         return run

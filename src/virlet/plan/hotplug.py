@@ -78,10 +78,8 @@ def heat(net: NetPlan) -> HotNet:
     device = _named(net.device, name)
     kept = tuple(SendFd(kept_name(net.alias, n), source) for n, source in enumerate(net.keeps))
     helper = net.helper
-    if helper is not None and listens is not None:
-        helper = replace(helper, leaves=(*helper.leaves, listens))
     return HotNet(
-        net=replace(net, helper=helper),
+        net=net,
         sends=(*(SendFd(word, source) for source, word in names.items()), *kept),
         chardev_add=_chardev(net),
         netdev_add=QmpCommand("netdev_add", netdev),

@@ -108,7 +108,15 @@ def plan_net(scene: Scene, number: int, nic: Interface, registry: Registry) -> N
     choice = choose(nic, env, registry)
     if choice.backend is None:
         raise BadConfig(choice.problems)
-    return replace(choice.backend.plan(nic, env), why=choice.why)
+    return replace(_with_leaves(choice.backend.plan(nic, env)), why=choice.why)
+
+
+def _with_leaves(net: NetPlan) -> NetPlan:
+    """The sockets that QEMU listens on for a helper go when the helper goes, be it long before QEMU."""
+    if net.helper is None:
+        return net
+    listens = (source.path for source in net.fds if isinstance(source, Listener))
+    return replace(net, helper=replace(net.helper, leaves=(*net.helper.leaves, *listens)))
 
 
 def _pieces(scene: Scene, nets: Iterable[NetPlan], monitor: Listener) -> Iterator[Piece]:
@@ -157,7 +165,8 @@ def _monitor(scene: Scene, monitor: Listener) -> Piece:
 
 def _sockets(nets: Iterable[NetPlan]) -> Iterator[Path]:
     for net in nets:
-        yield from (source.path for source in net.fds if isinstance(source, Listener))
+        if net.helper is None:
+            yield from (source.path for source in net.fds if isinstance(source, Listener))
         if net.chardev is not None and net.chardev.server:
             yield net.chardev.path
         if net.helper is not None:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal as signals
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from virlet.errors import OperationTimeout
@@ -48,14 +49,15 @@ class Process:
     to the event loop in which it was made.
     """
 
-    def __init__(self, pidfd: int, identity: ProcessIdentity, name: str) -> None:
-        """Takes *pidfd* over."""
+    def __init__(self, pidfd: int, identity: ProcessIdentity, name: str, holding: int = -1) -> None:
+        """Takes *pidfd* over, and *holding*, a pipe on whose other end it waits to become its program."""
         self.identity = identity
         self.name = name
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[ExitStatus | None] = self._loop.create_future()
         self._callbacks: list[Callable[[ExitStatus | None], None]] = []
         self._pidfd = pidfd
+        self._holding = holding
         self._loop.add_reader(pidfd, self._on_exit)
 
     @classmethod
@@ -95,6 +97,14 @@ class Process:
     async def exited(self) -> ExitStatus | None:
         """Wait for the end.  The status is known only of our own children."""
         return await asyncio.shield(self._end)
+
+    def proceed(self) -> None:
+        """Let it become its program, if it was held (:attr:`virlet.proc.spawn.Command.held`)."""
+        if self._holding >= 0:
+            with suppress(BrokenPipeError):  # It has ended, which its pidfd tells.
+                os.write(self._holding, b"\n")
+            os.close(self._holding)
+            self._holding = -1
 
     def signal(self, number: int) -> bool:
         """Send a signal; False when the process has ended.
@@ -164,9 +174,12 @@ class Process:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+        if self._holding >= 0:
+            os.close(self._holding)
+            self._holding = -1
 
     def close(self) -> None:
-        """Forget the process and leave it as it is; whoever waits for its end is cancelled."""
+        """Forget the process and leave it as it is (one that is held ends); whoever waits for its end is cancelled."""
         self._release()
         self._callbacks.clear()
         self._end.cancel()
