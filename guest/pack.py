@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 MODULES = (
     "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio-rng", "virtio_balloon", "virtio_console",
     "virtio_input", "button", "evdev", "e1000", "e1000e", "8139cp", "sd_mod", "sr_mod", "ahci", "ata_piix",
-    "xhci-pci", "usbhid", "hid-generic", "ext4",
+    "xhci-pci", "usbhid", "hid-generic", "ext4", "pvpanic-mmio", "pvpanic-pci",
 )  # fmt: skip
 
 SCRIPTS = {
