@@ -197,6 +197,24 @@ def test_ports_of_another_guest_are_named_with_that_guest(one: Session) -> None:
     assert f"TCP ports {ports.first} to {ports.first + 9} on 127.0.0.1 are taken by guest 'owner'" in text
 
 
+def test_an_address_that_no_guest_can_have_is_refused_with_its_line(one: Session) -> None:
+    nic = "<interface type='user'><backend type='passt'/><ip address='127.0.0.1'/></interface>"
+    text = define_error(one, domain("nobody", nic))
+    assert "'127.0.0.1' is every host's own loopback" in text
+    assert re.search(r"line \d+", text), text
+
+
+def test_the_port_of_a_socket_between_guests_is_looked_at_first(one: Session) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        nic = f"<interface type='server'><source address='127.0.0.1' port='{port}'/></interface>"
+        text = start_error(one, "server", domain("server", nic))
+    assert f"TCP port {port} on 127.0.0.1 is taken by" in text
+    assert re.search(r"line \d+", text), text
+    text = start_error(one, "server", domain("server", nic.replace("127.0.0.1", "192.0.2.77")))
+    assert "this host has no such address" in text
+
+
 def test_a_udp_port_that_is_taken_is_named(one: Session) -> None:
     ports = free_ports(26000)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:

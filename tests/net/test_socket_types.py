@@ -118,3 +118,25 @@ def test_they_are_found_by_entry_point(kind: str, source: str, name: str, nic_of
     assert choice.backend is not None
     assert choice.backend.name == name
     assert isinstance(choice.backend, NetBackend)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "binds"),
+    [
+        ("server", "<source address='127.0.0.1' port='5558'/>", ("tcp", "127.0.0.1", 5558, "source")),
+        ("server", "<source port='2015'/>", ("tcp", "0.0.0.0", 2015, "source")),
+        ("udp", UDP, ("udp", "127.0.0.2", 5559, "source/local")),
+    ],
+)
+def test_the_port_of_its_own_socket_has_to_be_free(
+    kind: str, source: str, binds: tuple[str, str, int, str], nic_of: NicOf, env_of: EnvOf
+) -> None:
+    env = env_of(netdevs=ALL)
+    (bound,) = Sockets().plan(nic_of(source, kind=kind), env).binds
+    assert (bound.proto, bound.address, bound.start, bound.path.removeprefix(f"{env.path}/")) == binds
+
+
+@pytest.mark.parametrize("kind", ["client", "mcast"])
+def test_who_calls_others_or_joins_a_group_needs_no_port_of_its_own(kind: str, nic_of: NicOf, env_of: EnvOf) -> None:
+    source = "<source address='239.192.0.1' port='5558'/>"
+    assert not Sockets().plan(nic_of(source, kind=kind), env_of(netdevs=ALL)).binds

@@ -105,6 +105,7 @@ def test_a_low_port_says_what_root_could_change() -> None:
 
 def test_an_address_that_is_not_ours_says_so(free: int) -> None:
     (problem,) = conflicts([forward(free, address="192.0.2.1")], listeners())
+    assert not conflicts([forward(free, address="192.0.2.1")], listeners(), freebind=True)
     assert "no such address" in problem.message
 
 

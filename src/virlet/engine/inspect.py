@@ -9,7 +9,7 @@ from pathlib import Path
 from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Context
 from virlet.engine.guest import Guest
-from virlet.engine.needs import file_problem, forwards_of
+from virlet.engine.needs import file_problem, port_problems
 from virlet.engine.start import plan_start
 from virlet.errors import InvalidArg, SystemFailure
 from virlet.model.domain import Domain
@@ -20,7 +20,6 @@ from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan
 from virlet.plan.facts import Support
 from virlet.plan.native import native
 from virlet.plan.security import judge_security
-from virlet.proc.ports import conflicts
 from virlet.proc.sockets import listeners
 
 __all__ = ["details", "doctor", "explain", "log_path", "native_of", "ports", "read_log"]
@@ -42,7 +41,7 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
         for need in plan.files_needed
         if (number := file_problem(need))
     ]
-    taken = [] if running else conflicts(forwards_of(plan), listeners(context.owner_of_port))
+    taken = [] if running else port_problems(plan.nets, listeners(context.owner_of_port))
     return {
         "name": plan.name,
         "uuid": plan.uuid,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
 from virlet.enums import ErrorCode, ErrorDomain
 from virlet.errors import BadConfig, Problem
-from virlet.plan.base import Access, FileNeed, Forward, LaunchPlan, NetPlan, TcpPeer
+from virlet.plan.base import Access, FileNeed, LaunchPlan, NetPlan, TcpPeer
 from virlet.proc.ports import conflicts
 from virlet.proc.sockets import Listeners
 
-__all__ = ["file_problem", "forwards_of", "hint_for", "refuse", "refuse_net"]
+__all__ = ["file_problem", "hint_for", "port_problems", "refuse", "refuse_net"]
 
 _MODES = {
     Access.READ: os.R_OK,
@@ -39,7 +39,7 @@ def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Prob
     problems = [_file(number, need) for number, need in found if number]
     problems += [problem for net in plan.nets for problem in net.refusals]
     problems += [problem for net in plan.nets if net.dials for problem in _nobody(net.dials, before)]
-    problems += conflicts(forwards_of(plan), before)
+    problems += port_problems(plan.nets, before)
     if problems:
         error = BadConfig(locate(problem) for problem in problems)
         error.errno = errnos[0] if errnos else None
@@ -51,7 +51,7 @@ def refuse_net(net: NetPlan, before: Listeners) -> None:
     problems = [_file(number, need) for need in net.files if (number := file_problem(need))]
     problems += net.refusals
     problems += _nobody(net.dials, before) if net.dials is not None else ()
-    problems += conflicts(net.listens_on, before)
+    problems += port_problems((net,), before)
     if problems:
         raise BadConfig(problems)
 
@@ -72,9 +72,13 @@ def _nobody(peer: TcpPeer, before: Listeners) -> Iterator[Problem]:
         )
 
 
-def forwards_of(plan: LaunchPlan) -> Sequence[Forward]:
-    """Every forwarded range of every interface."""
-    return [forward for net in plan.nets for forward in net.listens_on]
+def port_problems(nets: Iterable[NetPlan], before: Listeners) -> list[Problem]:
+    """Ports of the host that *nets* want and cannot have."""
+    problems: list[Problem] = []
+    for net in nets:
+        problems += conflicts(net.listens_on, before, freebind=net.freebind)
+        problems += conflicts(net.binds, before)
+    return problems
 
 
 def file_problem(need: FileNeed) -> int:

@@ -60,4 +60,5 @@ class Passt:
             helper=passt_helper(nic, env, "--fd", dial, fds=(dial,)),
             fds=(listener,),
             link_up=nic.link_up,
+            freebind=nic.passt is not None and nic.passt.freebind is True,
         )

@@ -89,5 +89,6 @@ class PasstVhostUser:
             fds=(),
             needs=frozenset({Need.SHARED_MEMORY}),
             link_up=nic.link_up,
+            freebind=nic.passt is not None and nic.passt.freebind is True,
             chardev=chardev,
         )

@@ -97,6 +97,7 @@ class QemuPasst:
             fds=(),
             needs=frozenset({Need.NO_SANDBOX}),
             link_up=nic.link_up,
+            freebind=nic.passt is not None and nic.passt.freebind is True,
         )
 
 

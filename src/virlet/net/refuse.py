@@ -12,6 +12,7 @@ from virlet.enums import ErrorCode
 from virlet.errors import Problem
 from virlet.model.interface import DriverName, Interface, InterfaceType, PortForward, PortRange
 from virlet.net.forwards import HIGHEST_PORT, clashes, flatten
+from virlet.net.refuse_addresses import refuse_addresses
 from virlet.net.rules import rules_of
 from virlet.plan.base import Forward
 
@@ -28,6 +29,7 @@ def refuse(nic: Interface, path: str) -> Iterator[Problem]:
             hint="begin it with '/'",
             code=ErrorCode.XML_ERROR,
         )
+    yield from refuse_addresses(nic, path)
     yield from _forwards(nic, path)
 
 

@@ -16,7 +16,7 @@ from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
 from virlet.net.forwards import HIGHEST_PORT
 from virlet.net.given import check_given, group_of, plan_given
-from virlet.plan.base import JsonValue, NetPlan, TcpPeer
+from virlet.plan.base import Forward, JsonValue, NetPlan, TcpPeer
 from virlet.plan.facts import Facts, QemuFacts, Support
 
 __all__ = ["Sockets"]
@@ -80,6 +80,7 @@ class Sockets:
             link_up=nic.link_up,
             refusals=tuple(_never_works(nic, env)),
             dials=_peer(nic, env),
+            binds=tuple(_bound(nic, env)),
         )
 
 
@@ -120,6 +121,19 @@ def _peer(nic: Interface, env: Env) -> TcpPeer | None:
     if nic.type is not InterfaceType.CLIENT or not source.socket_address or not source.port:
         return None
     return TcpPeer(source.socket_address, source.port, f"{env.path}/source")
+
+
+def _bound(nic: Interface, env: Env) -> Iterator[Forward]:
+    """Where this QEMU listens or receives, as far as it is told by numbers; a group's port is everybody's."""
+    source = _source(nic)
+    if nic.type is InterfaceType.SERVER:
+        address, port = _address(source.socket_address or "0.0.0.0"), source.port
+        if address is not None and port:
+            yield Forward("tcp", str(address), None, port, port, port, f"{env.path}/source")
+    elif nic.type is InterfaceType.UDP:
+        address, port = _address(source.local_address), source.local_port
+        if address is not None and port:
+            yield Forward("udp", str(address), None, port, port, port, f"{env.path}/source/local")
 
 
 def _never_works(nic: Interface, env: Env) -> Iterator[Problem]:

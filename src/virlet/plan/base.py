@@ -410,6 +410,10 @@ class NetPlan:
     """Who has to answer before QEMU's monitor does, for messages; empty for nobody."""
     forwards: tuple[Forward, ...] = ()
     """Host ports that QEMU itself listens on; the engine looks that they are free before it starts."""
+    freebind: bool = False
+    """Forwards may listen on addresses that the host does not have."""
+    binds: tuple[Forward, ...] = ()
+    """Ports of QEMU's own sockets, which lead to no port of the guest; they have to be free as well."""
 
     @property
     def listens_on(self) -> tuple[Forward, ...]:

@@ -51,11 +51,12 @@ def _ports(forwards: Iterable[Forward]) -> Iterator[_Port]:
             yield _Port(forward, number, address)
 
 
-def conflicts(forwards: Sequence[Forward], before: Listeners) -> list[Problem]:
+def conflicts(forwards: Sequence[Forward], before: Listeners, *, freebind: bool = False) -> list[Problem]:
     """Why the ports cannot be had: all that is known without disturbing anybody, each with who is in the way.
 
     Ports are looked up in *before*; the first port of each forward is bound for a moment as well, which finds an
-    address that is not the host's, a missing link and a port too low for us.
+    address that is not the host's (unless *freebind* says that it need not be), a missing link and a port too low for
+    us.
     """
     problems: list[Problem] = []
     begun: tuple[_Port, int, str] | None = None
@@ -73,18 +74,18 @@ def conflicts(forwards: Sequence[Forward], before: Listeners) -> list[Problem]:
         elif stranger is not None:
             problems.append(_taken(port, stranger))
         elif port.number == port.forward.start:
-            problems.extend(_tried(port))
+            problems.extend(_tried(port, freebind=freebind))
         if len(problems) == _MAX_NAMED:
             break
     return problems
 
 
 def _taken(port: _Port, stranger: ListeningSocket) -> Problem:
-    return port.problem(f"is taken by {holder(stranger)}", hint="forward another port, or end that program")
+    return port.problem(f"is taken by {holder(stranger)}", hint="use another port, or end that program")
 
 
 def _owned(first: _Port, last: int, owner: str) -> Problem:
-    hint = "forward other ports, or end it"
+    hint = "use other ports, or end it"
     if last == first.number:
         return first.problem(f"is taken by {owner}", hint)
     where = f" on {first.address}" if first.address is not None else ""
@@ -92,7 +93,7 @@ def _owned(first: _Port, last: int, owner: str) -> Problem:
     return Problem(first.forward.path, message, hint, code=ErrorCode.OPERATION_FAILED)
 
 
-def _tried(port: _Port) -> Iterator[Problem]:
+def _tried(port: _Port, *, freebind: bool = False) -> Iterator[Problem]:
     """Bind it for a moment; yields what the kernel says against it."""
     address = port.address or ip_address("0.0.0.0")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -105,21 +106,22 @@ def _tried(port: _Port) -> Iterator[Problem]:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, port.forward.device.encode() + b"\0")
             probe.bind((str(address), port.number))
     except OSError as error:
-        yield _refusal(port, error)
+        if not (freebind and error.errno == errno.EADDRNOTAVAIL):
+            yield _refusal(port, error)
 
 
 def _refusal(port: _Port, error: OSError) -> Problem:
     if error.errno == errno.EACCES:
         return port.problem(
             "is too low for an ordinary user",
-            hint=f"forward a higher port, or ask root for: sysctl net.ipv4.ip_unprivileged_port_start={port.number}",
+            hint=f"use a higher port, or ask root for: sysctl net.ipv4.ip_unprivileged_port_start={port.number}",
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return port.problem("cannot be bound: this host has no such address", hint="see: ip address")
     if error.errno == errno.ENODEV:
         return port.problem(f"cannot be bound: there is no interface '{port.forward.device}'", hint="see: ip link")
     if error.errno == errno.EADDRINUSE:
-        return port.problem("is taken", hint="forward another port; to find the program: ss -lntup")
+        return port.problem("is taken", hint="use another port; to find the program: ss -lntup")
     return port.problem(f"cannot be bound: {os.strerror(error.errno or 0)}")
 
 
