@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virlet.errors import InternalError, XmlError
-from virlet.plan.pci import Board, BridgeKind, Bus, Layout, Place, Plug, Want, lay_out
+from virlet.errors import XmlError
+from virlet.plan.pci import Board, BridgeKind, Bus, Layout, NoRoom, Place, Plug, Want, lay_out
 
 BOARDS = st.sampled_from(list(Board))
 
@@ -110,6 +110,18 @@ def test_a_place_that_is_named_twice_is_refused_with_libvirts_words() -> None:
         lay_out(Board.Q35, [Bus(1, BridgeKind.ROOT_PORT)], [Place(1, 0), Place(1, 0)], [])
 
 
-def test_a_full_bus_is_refused() -> None:
-    with pytest.raises(InternalError, match="No more available PCI slots"):
-        lay_out(Board.PC, [], [], [Want(str(n), Plug.LEGACY) for n in range(31)])
+@pytest.mark.parametrize(("devices", "bridges"), [(30, 0), (31, 1), (60, 1), (61, 2), (90, 2), (91, 3), (270, 8)])
+def test_a_full_bus_of_pc_gets_as_many_bridges_as_are_needed(devices: int, bridges: int) -> None:
+    layout = lay_out(Board.PC, [], [], [Want(str(n), Plug.LEGACY) for n in range(devices)])
+    added = layout.buses[1:]
+    assert [bus.kind for bus in added] == bridges * [BridgeKind.PCI_BRIDGE]
+    places = [*layout.places.values(), *(bus.place for bus in added)]
+    assert len(set(places)) == devices + bridges
+    again = lay_out(Board.PC, layout.buses, list(layout.places.values()), [])
+    assert again.buses == layout.buses
+
+
+def test_who_finds_no_room_is_named() -> None:
+    with pytest.raises(NoRoom, match="No more available PCI slots") as caught:
+        lay_out(Board.PC, [], [], [Want(str(n), Plug.LEGACY) for n in range(271)])
+    assert caught.value.key == "270"

@@ -40,7 +40,11 @@ async def read_definition(context: Context, xml: str, flags: int) -> Domain:
     await _know_emulator(context, domain, source)
     await context.know_passts(domain.devices.interfaces)
     qemu = emulator_of(domain, context.facts)
-    whole = domain if qemu is None else assign_defaults(domain, qemu)
+    try:
+        whole = domain if qemu is None else assign_defaults(domain, qemu)
+    except BadConfig as error:
+        raise_problems(error.problems, source)
+        raise
     raise_problems(check_define(whole), source)
     return whole
 

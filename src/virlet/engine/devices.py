@@ -193,7 +193,10 @@ def _config(guest: Guest) -> Domain:
 
 def _with_device(guest: Guest, device: Device, source: Source) -> Domain:
     before = _config(guest)
-    now = _whole(guest, add_device(before, device))
+    try:
+        now = _whole(guest, add_device(before, device))
+    except BadConfig as error:
+        raise BadConfig(_located(error.problems, source, len(before.devices.interfaces) + 1)) from None
     problems = new_problems(now, before)
     if problems:
         raise BadConfig(_located(problems, source, len(now.devices.interfaces)))

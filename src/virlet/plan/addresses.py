@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeVar
 
-from virlet.errors import ConfigUnsupported, InternalError
+from virlet.enums import ErrorCode, ErrorDomain
+from virlet.errors import BadConfig, ConfigUnsupported, InternalError, Problem
 from virlet.model.address import Address, PciAddress, SerialAddress, UsbAddress
 from virlet.model.chardev import Channel
 from virlet.model.controller import Controller, ControllerTarget, ControllerType
@@ -15,7 +16,7 @@ from virlet.model.elements import Devices, Domain
 from virlet.model.peripherals import InputBus
 from virlet.plan.board import board_of
 from virlet.plan.drives import drive_of
-from virlet.plan.pci import Board, BridgeKind, Bus, Place, Plug, Want, lay_out
+from virlet.plan.pci import Board, BridgeKind, Bus, NoRoom, Place, Plug, Want, lay_out
 from virlet.xml.declare import replace
 
 __all__ = ["place_all"]
@@ -52,8 +53,8 @@ _PORT_MODEL = {"pcie-root-port": "pcie-root-port", "pcie-to-pci-bridge": "pcie-p
 def place_all(domain: Domain) -> Domain:
     """*domain* with every address; those that are there stay.
 
-    Raises XmlError when two devices name the same address, InternalError when a bus is full, ConfigUnsupported for a
-    machine type that has no PCI while a device needs it.
+    Raises XmlError when two devices name the same address, BadConfig for a device that has no room on PCI,
+    InternalError when USB is full, ConfigUnsupported for a machine type that has no PCI while a device needs it.
     """
     # Devices is wide, so a step that changes nothing copies nothing: that halves the time.
     return _pci(domain, _usb(_channels(_drives(domain.devices))))
@@ -158,10 +159,21 @@ def _pci(domain: Domain, devices: Devices) -> Domain:
     buses = [_bus(item) for item in devices.controllers if item.type is ControllerType.PCI]
     wants = [Want(key, plug, _first(board, key)) for key, plug, address in _asking(devices) if address is None]
     taken = [_place(address) for address in _addresses(devices) if isinstance(address, PciAddress)]
-    layout = lay_out(board, buses, taken, wants)
+    try:
+        layout = lay_out(board, buses, taken, wants)
+    except NoRoom as error:
+        raise BadConfig([_no_room(error.key, error.detail)]) from None
     answers = {key: _address(place) for key, place in layout.places.items()}
     controllers = _with_buses(devices.controllers, layout.buses)
     return replace(domain, devices=_answered(devices, controllers, answers))
+
+
+def _no_room(key: str, text: str) -> Problem:
+    """Keys count from 0, by the names of :class:`Devices`."""
+    name, _, number = key.partition("/")
+    path = f"devices/{name.removesuffix('s')}[{int(number) + 1}]" if number else f"devices/{name}".rstrip("/")
+    hint = "use fewer devices, as <disk> on a <controller type='scsi' model='virtio-scsi'/>, which has room for many"
+    return Problem(path, text, hint, code=ErrorCode.INTERNAL_ERROR, domain=ErrorDomain.QEMU)
 
 
 def _by_kind(controllers: tuple[Controller, ...]) -> tuple[Controller, ...]:

@@ -20,8 +20,8 @@ def assign_defaults(domain: Domain, qemu: QemuFacts) -> Domain:
     """The definition with its versioned machine type, implied devices and every address.
 
     Idempotent, and an address that is there stays, so a definition that is read back and defined again is the same.
-    Raises XmlError when an address is used twice, InternalError when a bus is full, ConfigUnsupported when a USB device
-    has no controller.
+    Raises XmlError when an address is used twice, BadConfig for a device that has no room on PCI, InternalError when
+    USB is full, ConfigUnsupported when a USB device has no controller.
     """
     return place_all(fill(domain, qemu))
 

@@ -124,10 +124,10 @@ def plan_attach(
     named = nic if nic.alias is not None else replace(nic, alias=_free_alias(live))
     domain = place_all(with_interface(live, named))
     if len(domain.devices.controllers) > len(live.devices.controllers):
-        raise InternalError(
-            "No more available PCI slots",
-            hint="define more <controller type='pci' model='pcie-root-port'/>, one for each device to come",
-        )
+        express = any(item.model == "pcie-root" for item in live.devices.controllers)
+        more = "pcie-root-port'/>, one for each device to come" if express else "pci-bridge'/>"
+        hint = f"for the guest's next start, define more <controller type='pci' model='{more}"
+        raise InternalError("No more available PCI slots", hint=hint)
     problems = new_problems(domain, live, lambda each: check_launch(each, facts, registry))
     if problems:
         raise BadConfig(problems)

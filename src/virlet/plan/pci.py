@@ -2,7 +2,8 @@
 
 On q35 (and other PCI Express boards) a device sits alone behind its own root port, so that it can be unplugged;
 conventional PCI devices share a bridge; one root port more than needed is kept for hotplug.  On pc everything sits on
-bus 0.  The order in which devices ask decides, so the same definition always gets the same addresses.
+bus 0, and what has no room there behind a bridge.  The order in which devices ask decides, so the same definition
+always gets the same addresses.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from types import MappingProxyType
 
 from virlet.errors import InternalError, XmlError
 
-__all__ = ["Board", "BridgeKind", "Bus", "Layout", "Place", "Plug", "Want", "lay_out"]
+__all__ = ["Board", "BridgeKind", "Bus", "Layout", "NoRoom", "Place", "Plug", "Want", "lay_out"]
+
+_MOST_BRIDGES = 8
+"""Bridges that are added for devices on pc, each with 31 slots: the firmware has I/O ports for no more than 16."""
+
+
+class NoRoom(InternalError):
+    """The device called *key* (empty: a bridge) finds no free slot; libvirt's words."""
+
+    def __init__(self, key: str = "") -> None:
+        super().__init__("No more available PCI slots")
+        self.key = key
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,7 +141,7 @@ _FIXED = {
 def lay_out(board: Board, buses: Iterable[Bus], taken: Iterable[Place], wants: Iterable[Want]) -> Layout:
     """Give every want a place, adding PCI controllers as needed; *taken* are the places that the XML names.
 
-    Raises XmlError when a place is named twice, InternalError when there is no room, both with libvirt's words.
+    Raises XmlError when a place is named twice, :class:`NoRoom` when there is no room, both with libvirt's words.
     """
     return _laid_out(board, tuple(buses), tuple(taken), tuple(wants))
 
@@ -137,14 +149,35 @@ def lay_out(board: Board, buses: Iterable[Bus], taken: Iterable[Place], wants: I
 @lru_cache(maxsize=32)  # The guests of a host are mostly alike, and this is a third of what their defaults cost.
 def _laid_out(board: Board, buses: tuple[Bus, ...], named: tuple[Place, ...], wants: tuple[Want, ...]) -> Layout:
     _refuse_doubles([*named, *(bus.place for bus in buses if bus.place is not None)])
-    planned, grown = _enough(board, buses, named, wants)
-    state = _State(board, planned, set(named))
+    known = _known(board, buses, named)
+    if board.express:
+        planned = _enough(board, known, named, wants)
+        state = _placed(board, planned, named, wants)
+        if len(planned) > len(known):
+            state.spare()
+    else:
+        state = _with_bridges(board, known, named, wants)
+    return Layout(tuple(state.buses.values()), MappingProxyType(state.answers))
+
+
+def _placed(board: Board, buses: Iterable[Bus], named: Sequence[Place], wants: Sequence[Want]) -> _State:
+    state = _State(board, buses, set(named))
     state.settle(want for want in wants if want.first is not None)
     state.place_bridges()
     state.settle(want for want in wants if want.first is None)
-    if grown:
-        state.spare()
-    return Layout(tuple(state.buses.values()), MappingProxyType(state.answers))
+    return state
+
+
+def _with_bridges(board: Board, known: Sequence[Bus], named: Sequence[Place], wants: Sequence[Want]) -> _State:
+    """As many bridges as are needed, each of which takes a slot itself."""
+    more: list[Bus] = []
+    while True:
+        try:
+            return _placed(board, (*known, *more), named, wants)
+        except NoRoom:
+            if len(more) == _MOST_BRIDGES:
+                raise
+        more.append(Bus(max(bus.index for bus in (*known, *more)) + 1, BridgeKind.PCI_BRIDGE))
 
 
 def _refuse_doubles(places: Iterable[Place]) -> None:
@@ -155,22 +188,23 @@ def _refuse_doubles(places: Iterable[Place]) -> None:
         seen.add(place)
 
 
-def _enough(
-    board: Board, buses: Sequence[Bus], named: Sequence[Place], wants: Sequence[Want]
-) -> tuple[list[Bus], bool]:
-    """The controllers needed for *wants* and for the buses that *named* presumes, without places; did any come new?"""
+def _known(board: Board, buses: Sequence[Bus], named: Sequence[Place]) -> list[Bus]:
+    """Those that the XML names, and those that *named* presumes."""
     root = BridgeKind.PCIE_ROOT if board.express else BridgeKind.PCI_ROOT
     known = {bus.index: bus for bus in buses}
     known.setdefault(0, Bus(0, root))
     presumed = BridgeKind.ROOT_PORT if board.express else BridgeKind.PCI_BRIDGE
     for number in range(1, max([*known, *(place.bus for place in named)]) + 1):
         known.setdefault(number, Bus(number, presumed))
-    if not board.express:
-        return list(known.values()), False
-    dry = _State(board, known.values(), set(named), grow=True)
+    return list(known.values())
+
+
+def _enough(board: Board, known: Sequence[Bus], named: Sequence[Place], wants: Sequence[Want]) -> list[Bus]:
+    """The controllers needed for *wants* on a board with PCI Express; new ones have no place yet."""
+    dry = _State(board, known, set(named), grow=True)
     dry.settle(want for want in wants if want.first is not None)
     dry.settle(want for want in wants if want.first is None)
-    return list(dry.buses.values()), len(dry.buses) > len(known)
+    return list(dry.buses.values())
 
 
 @dataclass
@@ -202,9 +236,15 @@ class _State:
         for want in wants:
             place = want.first if want.first is not None and self._free(want.first.bus, want.first.slot) else None
             if place is None:
-                place = self._slot(Plug.ENDPOINT if want.plug is Plug.ROOT else want.plug)
+                place = self._slot_of(want)
             self._use(place)
             self.answers[want.key] = place
+
+    def _slot_of(self, want: Want) -> Place:
+        try:
+            return self._slot(Plug.ENDPOINT if want.plug is Plug.ROOT else want.plug)
+        except NoRoom:
+            raise NoRoom(want.key) from None
 
     def place_bridges(self) -> None:
         """Controllers that have no place get one, in the order of their numbers."""
@@ -241,7 +281,7 @@ class _State:
         for slot in self.buses[0].kind.slots:
             if self._free(0, slot):
                 return slot
-        raise InternalError("No more available PCI slots")
+        raise NoRoom
 
     def _free(self, bus: int, slot: int) -> bool:
         return (bus, slot) not in self.slots and not (bus == 0 and slot in _FIXED[self.board])
@@ -256,7 +296,7 @@ class _State:
                 if self._free(index, slot):
                     return Place(index, slot)
         if not self.grow:
-            raise InternalError("No more available PCI slots")
+            raise NoRoom
         return self._grown(plug)
 
     def _grown(self, plug: Plug) -> Place:
