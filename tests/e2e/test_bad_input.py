@@ -238,5 +238,53 @@ def test_kvm_where_it_does_not_work_is_refused_with_a_way_out(one: Session) -> N
     assert "type='qemu'" in message
 
 
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("<serial type='file'><source path='/nowhere/out'/></serial>", "'/nowhere/out': No such file or directory"),
+        ("<serial type='file'><source path='/tmp'/></serial>", "'/tmp': Is a directory"),
+        ("<serial type='file'><source path='/proc/1/out'/></serial>", "'/proc/1/out'"),
+        ("<serial type='pty'><log file='/nowhere/log'/></serial>", "log file '/nowhere/log': No such file"),
+        ("<serial type='unix'><source mode='bind' path='/nowhere/s'/></serial>", "'/nowhere/s': No such file"),
+        ("<serial type='unix'><source mode='bind' path='/etc/passwd'/></serial>", "'/etc/passwd': File exists"),
+        (f"<serial type='unix'><source mode='bind' path='/tmp/{'x' * 104}'/></serial>", "File name too long"),
+        ("<graphics type='vnc'><listen type='socket' socket='/nowhere/vnc'/></graphics>", "'/nowhere/vnc': No such"),
+        ("<interface type='user'><backend type='passt' logFile='/nowhere/p'/></interface>", "'/nowhere/p': No such"),
+        (
+            "<interface type='user'><virlet:passt xmlns:virlet='https://virlet.dev/schemas/domain/1'"
+            " pcap-file='/nowhere/pcap'/></interface>",
+            "capture '/nowhere/pcap': No such",
+        ),
+    ],
+)
+def test_what_is_to_be_written_where_nothing_can_be_is_refused_with_its_line(
+    one: Session, device: str, said: str
+) -> None:
+    text = start_error(one, "nowhere", domain("nowhere", device))
+    assert said in text
+    assert re.search(r"line \d+", text), text
+    assert "hint" in text or "Is a directory" in text
+
+
+def test_a_file_in_the_place_of_a_socket_is_left_alone(one: Session) -> None:
+    precious = one.base / "precious"
+    precious.write_text("mine")
+    text = start_error(
+        one, "file", domain("file", f"<serial type='unix'><source mode='bind' path='{precious}'/></serial>")
+    )
+    assert "it is no socket, and is not replaced by one" in text
+    assert precious.read_text() == "mine"
+
+
+def test_a_word_that_would_lead_qemu_away_from_its_daemon_is_refused_with_its_line(one: Session) -> None:
+    own = "<qemu:commandline><qemu:arg value='-daemonize'/></qemu:commandline>"
+    xml = domain("away", extra=own).replace(
+        "<domain", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'", 1
+    )
+    text = start_error(one, "away", xml)
+    assert "cannot be given '-daemonize'" in text
+    assert re.search(r"line \d+, column \d+: qemu:commandline/qemu:arg", text), text
+
+
 def test_unknown_things_are_not_found_by_libvirts_code(one: Session) -> None:
     assert "failed to get domain 'nobody'" in one.virsh("start", "nobody", check=False)

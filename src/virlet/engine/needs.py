@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,7 +23,10 @@ _MODES = {
     Access.READ_WRITE: os.R_OK | os.W_OK,
     Access.EXECUTE: os.R_OK | os.X_OK,
     Access.SOCKET: os.W_OK,
+    Access.CREATE: os.W_OK,
+    Access.PIPE: os.R_OK | os.W_OK,
 }
+_LONGEST_SOCKET = 107
 
 
 def hint_for(said: str, otherwise: str) -> str:
@@ -87,18 +92,49 @@ def file_problem(need: FileNeed) -> int:
     It is only looked at: opening a FIFO or a device could hang or do something.
     """
     try:
-        os.stat(need.path)
+        return _bindable(need.path) if need.access is Access.BIND else _openable(need)
     except OSError as error:
         return error.errno or errno.EIO
     except ValueError:
         return errno.EINVAL
-    if need.access is Access.EXECUTE and need.path.is_dir():
+
+
+def _openable(need: FileNeed) -> int:
+    try:
+        found = os.stat(need.path)
+    except FileNotFoundError:
+        if need.access is Access.CREATE:
+            return _makable(Path(os.path.realpath(need.path)).parent)
+        ends = [Path(f"{need.path}.{end}") for end in ("in", "out")]
+        if need.access is not Access.PIPE or not all(map(os.path.exists, ends)):
+            raise
+        return next((errno.EACCES for each in ends if not os.access(each, os.R_OK | os.W_OK)), 0)
+    if need.access in (Access.EXECUTE, Access.CREATE) and stat.S_ISDIR(found.st_mode):
         return errno.EISDIR
     return 0 if os.access(need.path, _MODES[need.access], effective_ids=True) else _why_not(need)
 
 
+def _makable(directory: Path) -> int:
+    """The errno of making something there; raises OSError for a directory that is none."""
+    if not stat.S_ISDIR(directory.stat().st_mode):
+        return errno.ENOTDIR
+    if os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        return 0
+    return errno.EROFS if _read_only(directory) else errno.EACCES
+
+
+def _bindable(path: Path) -> int:
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        return errno.ENAMETOOLONG
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return errno.EEXIST
+    return _makable(path.parent)
+
+
 def _why_not(need: FileNeed) -> int:
-    return errno.EROFS if _read_only(need.path) and need.access is Access.READ_WRITE else errno.EACCES
+    writes = need.access in (Access.READ_WRITE, Access.CREATE)
+    return errno.EROFS if writes and _read_only(need.path) else errno.EACCES
 
 
 def _read_only(path: Path) -> bool:
@@ -111,6 +147,13 @@ def _file(number: int, need: FileNeed) -> Problem:
         errno.EACCES: f"as uid {os.geteuid()} you may not {need.access} it; see: ls -ld",
         errno.EROFS: "its filesystem is read-only; add <readonly/>, or move it",
     }
+    if need.access in (Access.CREATE, Access.BIND):
+        hints |= {
+            errno.ENOENT: f"make the directory: mkdir -p '{need.path.parent}'",
+            errno.EROFS: "its filesystem is read-only; name another path",
+            errno.EEXIST: "it is no socket, and is not replaced by one: remove it, or name another path",
+            errno.ENAMETOOLONG: f"the path of a UNIX socket has at most {_LONGEST_SOCKET} bytes",
+        }
     return Problem(
         need.xml_path,
         f"cannot open the {need.what} '{need.path}': {os.strerror(number)}",

@@ -17,12 +17,12 @@ from virlet.net.passt_follow import passt_follow
 from virlet.net.passt_options import passt_options
 from virlet.net.passt_params import check_params
 from virlet.net.rules import privileged_ports, rules_of
-from virlet.plan.base import FdSource, Forward, HelperPlan, LogFile, OnLoss, Ready, Word
+from virlet.plan.base import Access, FdSource, FileNeed, Forward, HelperPlan, LogFile, OnLoss, Ready, Word
 from virlet.plan.facts import Facts, PasstFacts, Support
 from virlet.plan.follow import ROUTE, missing_route
 from virlet.plan.security import unlock_passt
 
-__all__ = ["check_passt", "judge_passt", "passt_argv", "passt_helper", "passt_log", "ports_of"]
+__all__ = ["check_passt", "judge_passt", "passt_argv", "passt_files", "passt_helper", "passt_log", "ports_of"]
 
 _NEEDED = ("fd", "foreground")
 _INSTALL = "install the package 'passt'"
@@ -122,6 +122,17 @@ def passt_log(nic: Interface, env: Env) -> LogFile:
     if nic.wants_passt and nic.backend is not None and nic.backend.log_file:
         return LogFile(Path(nic.backend.log_file), truncate=True)
     return LogFile(env.logs / f"{nic.alias}-passt.log")
+
+
+def passt_files(nic: Interface, env: Env) -> tuple[FileNeed, ...]:
+    """Files of the user's that are written: passt itself goes on without a capture, and says so in its log alone."""
+    found = []
+    if nic.wants_passt and nic.backend is not None and nic.backend.log_file:
+        found.append(FileNeed(Path(nic.backend.log_file), Access.CREATE, f"{env.path}/backend/@logFile", "log file"))
+    if nic.passt is not None and nic.passt.pcap_file:
+        where = f"{env.path}/virlet:passt/@pcap-file"
+        found.append(FileNeed(Path(nic.passt.pcap_file), Access.CREATE, where, "capture"))
+    return tuple(found)
 
 
 def _unknown_options(nic: Interface, env: Env, passt: PasstFacts) -> Iterator[Problem]:

@@ -87,13 +87,14 @@ class VhostUser:
             needs=frozenset({Need.SHARED_MEMORY}),
             link_up=nic.link_up,
             chardev=chardev,
-            files=() if server or chardev.reconnect_ms else (_dialled(chardev.path, env),),
+            files=() if chardev.reconnect_ms else (_socket(chardev.path, env, server=server),),
             waits_for=f"the vhost-user back end that {'dials' if server else 'listens on'} '{chardev.path}'",
         )
 
 
-def _dialled(path: Path, env: Env) -> FileNeed:
-    return FileNeed(path, Access.SOCKET, f"{env.path}/source/@path", "socket of the vhost-user back end")
+def _socket(path: Path, env: Env, *, server: bool) -> FileNeed:
+    access = Access.BIND if server else Access.SOCKET
+    return FileNeed(path, access, f"{env.path}/source/@path", "socket of the vhost-user back end")
 
 
 def _path(nic: Interface) -> str:

@@ -290,6 +290,11 @@ class Access(StrEnum):
     READ_WRITE = "read and write"
     EXECUTE = "execute"
     SOCKET = "connect"
+    CREATE = "make or write"
+    BIND = "listen on"
+    """A socket that is made, in the place of one that is there and of nothing else."""
+    PIPE = "read and write as a pipe"
+    """The file, or two whose names end in ``.in`` and ``.out``."""
 
 
 @dataclass(frozen=True, slots=True)

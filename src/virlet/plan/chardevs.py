@@ -117,6 +117,7 @@ class _Backend:
         tail = self._log()
         match self._item.type:
             case ChardevType.FILE:
+                self._need(Access.CREATE)
                 append = (
                     "" if source is None or source.append is None else f",append={'on' if source.append else 'off'}"
                 )
@@ -125,7 +126,7 @@ class _Backend:
                 self._need(Access.READ_WRITE)
                 return [f"serial,id={self._name},path={path}{tail}"]
             case ChardevType.PIPE:
-                self._need(Access.READ_WRITE)
+                self._need(Access.PIPE)
                 return [f"pipe,id={self._name},path={path}{tail}"]
             case ChardevType.UNIX:
                 return [*self._unix(), tail] if tail else self._unix()
@@ -147,6 +148,7 @@ class _Backend:
         log = self._item.log
         if log is None or not log.file:
             return ""
+        self._files.append(FileNeed(Path(log.file), Access.CREATE, f"{self._path}/log/@file", "log file"))
         return f",logfile={escape(log.file)},logappend={'on' if log.append else 'off'}"
 
     def _unix(self) -> list[str | Listener]:
@@ -155,6 +157,8 @@ class _Backend:
         if source is not None and source.mode == "connect":
             self._need(Access.SOCKET)
             return [f"socket,id={self._name},path={escape(path or '')}{self._reconnect()}"]
+        if path and Path(path).parent != self._scene.dirs.runtime:
+            self._need(Access.BIND)
         # We bind, so that the socket is there before QEMU is and nobody waits for a path to appear.
         listener = Listener(
             Path(path) if path else self._scene.dirs.runtime / f"{short_name(self._item.alias or '')}.sock"

@@ -51,6 +51,7 @@ def check_launch(domain: Domain, facts: Facts, registry: Registry) -> list[Probl
     problems += check_supported(domain)
     problems += unsupported(domain)
     problems += _acpi_indexes(domain)
+    problems += _own_words(domain)
     qemu = emulator_of(domain, facts)
     if qemu is None:
         return [*problems, _no_emulator(domain, facts)]
@@ -170,6 +171,26 @@ def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registr
         known = facts.with_passt(nic.passt.path if nic.passt is not None else None)
         env = Env(known, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
         yield from choose(nic, env, registry).problems
+
+
+def _own_words(domain: Domain) -> Iterator[Problem]:
+    """QEMU is watched by its process, and spoken to from its first moment on."""
+    own = domain.qemu_commandline
+    for number, arg in enumerate(own.args if own is not None else (), 1):
+        why = _UNWATCHABLE.get(arg.value.removeprefix("-").removeprefix("-")) if arg.value.startswith("-") else None
+        if why is not None:
+            yield Problem(
+                f"qemu:commandline/qemu:arg[{number}]/@value",
+                f"QEMU cannot be given '{arg.value}': {why}",
+                hint="leave it out: virlet runs QEMU in the background, and guests outlive the daemon",
+            )
+
+
+_UNWATCHABLE = {
+    "daemonize": "it would leave the process that is watched",
+    "preconfig": "it would wait for a machine that is set up by hand",
+    "incoming": "it would wait for another QEMU in the place of booting",
+}
 
 
 def _acpi_indexes(domain: Domain) -> Iterator[Problem]:

@@ -69,7 +69,7 @@ def _needed(need: FileNeed) -> Iterator[Grant]:
     ours = need.xml_path.startswith("devices/interface")
     if need.access is Access.SOCKET:
         yield Grant(need.path, Right.CONNECT)
-    elif not ours and need.access is not Access.EXECUTE:
+    elif not ours and need.access in (Access.READ, Access.READ_WRITE):
         yield Grant(need.path, Right.READ if need.access is Access.READ else Right.READ | Right.WRITE, must=True)
 
 
@@ -115,7 +115,7 @@ def _dialled(domain: Domain, nets: Iterable[NetPlan]) -> Iterator[Grant]:
         if item.type is ChardevType.UNIX and path and item.source is not None and item.source.reconnect:
             yield Grant(Path(path).parent, Right.CONNECT)
         if item.type is ChardevType.PIPE and path:
-            for end in (f"{path}.in", f"{path}.out"):
+            for end in (path, f"{path}.in", f"{path}.out"):
                 yield Grant(Path(end), Right.READ | Right.WRITE)
     for net in nets:
         if net.chardev is not None and net.chardev.reconnect_ms is not None and not net.chardev.server:

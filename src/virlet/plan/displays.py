@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virlet.model.graphics import Graphics, GraphicsListen, GraphicsType, ListenType, Video, VideoModel
-from virlet.plan.base import Json, QmpCommand, Word
+from virlet.plan.base import Access, FileNeed, Json, QmpCommand, Word
 from virlet.plan.place import Member, given, place
 from virlet.plan.words import Piece, Scene, device, escape, virtio
 
@@ -40,9 +40,9 @@ def audio(scene: Scene) -> Piece:
 
 def displays(scene: Scene) -> Iterator[Piece]:
     """VNC servers."""
-    for display in scene.domain.devices.graphics:
+    for number, display in enumerate(scene.domain.devices.graphics, 1):
         if display.type is GraphicsType.VNC:
-            yield _vnc(display, scene)
+            yield _vnc(display, f"devices/graphics[{number}]", scene)
 
 
 def vnc_autoport(scene: Scene) -> bool:
@@ -59,13 +59,16 @@ def _is_auto(display: Graphics) -> bool:
     )
 
 
-def _vnc(display: Graphics, scene: Scene) -> Piece:
+def _vnc(display: Graphics, where: str, scene: Scene) -> Piece:
     listen = display.listens[0] if display.listens else GraphicsListen(type=ListenType.ADDRESS, address=display.listen)
     leaves: tuple[Path, ...] = ()
+    files: tuple[FileNeed, ...] = ()
     match listen.type:
         case ListenType.SOCKET:
             path = Path(listen.socket or display.socket or scene.dirs.runtime / "vnc.sock")
             words, leaves = [f"vnc=unix:{escape(str(path))}"], (path,)
+            if path.parent != scene.dirs.runtime:
+                files = (FileNeed(path, Access.BIND, f"{where}/listen/@socket", "socket of VNC"),)
         case ListenType.NONE:
             words = ["none"]
         case _:
@@ -83,7 +86,7 @@ def _vnc(display: Graphics, scene: Scene) -> Piece:
     option: tuple[Word, ...] = ("-vnc", ",".join(words))
     if display.keymap:
         option += ("-k", display.keymap)
-    return Piece(option, leaves=leaves, before_cont=tuple(_password(display)))
+    return Piece(option, files=files, leaves=leaves, before_cont=tuple(_password(display)))
 
 
 def _address(display: Graphics, listen: GraphicsListen) -> str:
