@@ -64,6 +64,14 @@ def one() -> Iterator[Session]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Session]:
+    """One daemon for all that starts nothing."""
+    with session() as made:
+        made.start_daemon()
+        yield made
+
+
 def boot(one: Session, xml: str, address: str) -> Console:
     one.define(domain("tapped", xml, cmdline=QUIET))
     one.virsh("start", "tapped")
@@ -144,6 +152,7 @@ def test_scripts_are_run_as_the_user_with_the_devices_name(one: Session) -> None
     assert said.read_text().splitlines()[1:] == [f"{os.getuid()} down vtap0"]
 
 
+@pytest.mark.usefixtures("leaks_allowed")
 @pytest.mark.parametrize(
     ("xml", "said"),
     [
@@ -165,14 +174,30 @@ def test_scripts_are_run_as_the_user_with_the_devices_name(one: Session) -> None
         (bridge("vtap0"), r"no bridge"),
     ],
 )
-def test_what_would_carry_nothing_is_refused_with_the_command_that_helps(one: Session, xml: str, said: str) -> None:
+def test_what_would_carry_nothing_is_refused_with_the_command_that_helps(
+    refusing: Session, xml: str, said: str
+) -> None:
     links = sorted(os.listdir("/sys/class/net"))
-    one.define(domain("tapped", xml))
-    answer = " ".join(one.virsh("start", "tapped", check=False).split())
+    refusing.define(domain("tapped", xml))
+    answer = " ".join(refusing.virsh("start", "tapped", check=False).split())
+    state = refusing.virsh("domstate", "tapped")
+    refusing.virsh("undefine", "tapped")
     assert re.search(said, answer), answer
-    assert one.virsh("domstate", "tapped") == "shut off"
-    assert one.helpers("qemu") == []
+    assert state == "shut off"
+    assert refusing.helpers("qemu") == []
     assert sorted(os.listdir("/sys/class/net")) == links
+
+
+def test_nobody_who_uses_a_device_of_roots_has_a_capability(one: Session) -> None:
+    one.define(domain("tapped", nic("vtap0")))
+    one.virsh("start", "tapped")
+    (qemu,) = one.helpers("qemu")
+    assert one.process is not None
+    for pid in (one.process.pid, qemu):
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert set(re.findall(r"^Uid:\s+(.*)$", status, re.MULTILINE)[0].split()) == {str(os.getuid())} != {"0"}
+        assert re.findall(r"^Cap(Inh|Prm|Eff|Amb):\s0*([1-9a-f]+)$", status, re.MULTILINE) == []
+    one.virsh("destroy", "tapped")
 
 
 def test_a_tap_has_one_user_at_a_time(one: Session) -> None:
