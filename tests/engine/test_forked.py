@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from virlet.engine.forked import ForkedHelper, plug_in, pull_out, supervised
+from virlet.engine.forked import plug_in, pull_out
 from virlet.engine.helpers import Helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
@@ -170,8 +170,7 @@ async def test_what_qemu_refuses_leaves_nothing(plan: HelperPlan, monitor: Monit
 @pytest.mark.parametrize("again", [True, False], ids=["by QEMU", "by a new netdev"])
 async def test_a_lost_one_is_replaced(plan: HelperPlan, monitor: Monitor, again: bool) -> None:
     tasks, host = Tasks(), Host(monitor)
-    helper = supervised(host, tasks, HelperRecord("net0", "hostnet0", plan))
-    assert isinstance(helper, ForkedHelper)
+    helper = Helper(host, tasks, HelperRecord("net0", "hostnet0", plan))
     helper.own(await plug_in(monitor, plan))
     monitor.again = again
     monitor.said.clear()
@@ -192,7 +191,7 @@ async def test_one_that_cannot_be_replaced_is_tried_a_few_times_and_given_up(
     plan: HelperPlan, monitor: Monitor
 ) -> None:
     tasks, host = Tasks(), Host(monitor)
-    helper = supervised(host, tasks, HelperRecord("net0", "hostnet0", plan))
+    helper = Helper(host, tasks, HelperRecord("net0", "hostnet0", plan))
     helper.own(await plug_in(monitor, plan))
     monitor.refuses = 100
     kill(monitor.pid)
@@ -211,9 +210,3 @@ async def test_one_that_cannot_be_replaced_is_tried_a_few_times_and_given_up(
     assert helper.condition == "running"
     await helper.end()
     await tasks.cancel()
-
-
-def test_any_other_helper_is_supervised_as_ever(monitor: Monitor) -> None:
-    plan = HelperPlan("passt", ("passt",), (), Ready.SPAWNED, OnLoss.RESTART)
-    helper = supervised(Host(monitor), Tasks(), HelperRecord("net0", "hostnet0", plan))
-    assert type(helper) is Helper

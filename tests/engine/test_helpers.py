@@ -15,7 +15,8 @@ import pytest
 
 from virlet.engine.budget import Budget
 from virlet.engine.fds import FdTable
-from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.helpers import Helper
+from virlet.engine.reach import run_helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.fake.programs import install
@@ -89,6 +90,10 @@ class Qemu:
 
     def joined(self, process: Process) -> None:
         pass
+
+    @property
+    def alone(self) -> bool:
+        return self._peer is None
 
     @property
     def kinds(self) -> list[str]:
@@ -213,3 +218,23 @@ async def test_while_qemu_looks_away_there_is_one_dial_and_then_the_network(qemu
     qemu.look(True)
     await until(lambda: qemu.kinds.count("restarted") == 2)
     assert ("announce-self") in [command for command, _ in qemu.asked]
+
+
+async def test_one_that_was_taken_over_is_replaced_although_qemu_told_only_the_last_daemon_of_its_end(
+    qemu: Qemu,
+) -> None:
+    last = qemu.helper
+    assert last is not None
+    assert last.process is not None
+    identity, record = last.process.identity, last.record
+    last.forget()
+    qemu.helper = None
+    mine = Process.adopt(identity, "passt")
+    assert mine is not None
+    os.kill(identity.pid, signal.SIGKILL)
+    await until(lambda: qemu.alone)  # It has told nobody, and our pidfd has not been looked at.
+    qemu.helper = Helper(qemu, Tasks(), record, Budget(pause=0.01))
+    qemu.helper.own(mine)
+    qemu.helper.regain(0)
+    await until(lambda: "restarted" in qemu.kinds)
+    assert qemu.kinds == ["lost", "restarted"]

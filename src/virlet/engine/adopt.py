@@ -15,8 +15,8 @@ from pathlib import Path
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash
 from virlet.engine.ending import end_qemu
-from virlet.engine.forked import supervised
 from virlet.engine.guest import Guest, Run
+from virlet.engine.helpers import Helper
 from virlet.engine.settle import settle_interfaces
 from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
@@ -178,7 +178,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     guest.own(run, domain, record.id)
     run.undo.push_async_callback(_leave_taps, guest, run)
     for item in record.helpers:
-        helper = run.helpers[item.alias] = supervised(guest, guest.tasks, item)
+        helper = run.helpers[item.alias] = Helper(guest, guest.tasks, item)
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
         if alive is not None:
             helper.own(alive)

@@ -19,11 +19,12 @@ from typing import Any
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import plug_in, supervised
+from virlet.engine.forked import plug_in
 from virlet.engine.guest import Guest, Peer, Run
-from virlet.engine.helpers import Helper, run_helper
+from virlet.engine.helpers import Helper
 from virlet.engine.keep import inodes_of, keep
 from virlet.engine.needs import hint_for, refuse_net
+from virlet.engine.reach import run_helper
 from virlet.engine.status import Attaching, HelperRecord
 from virlet.engine.taps import open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
@@ -294,7 +295,7 @@ class _Attachment:
         process = await plug_in(self.guest.execute, plan)
         record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity)
         self._intend(record)
-        helper = self.run.helpers[self._alias] = supervised(self.guest, self.guest.tasks, record)
+        helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
         undo.push_async_callback(self._retire, helper)
         if plan.ready is Ready.PORTS_LISTEN:
             await wait_listening(process, plan.forwards, self.before)

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from virlet.engine.forked import supervised
 from virlet.engine.guest import Guest, Run
+from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
 from virlet.engine.unplug import drop_chardev, drop_netdev, remove_nic
 from virlet.errors import OperationInvalid
@@ -66,7 +66,7 @@ def _finish(guest: Guest, run: Run, item: Attaching) -> None:
         guest.live = with_interface(guest.live, nic)
         guest.changed()
     if item.helper is not None and item.alias not in run.helpers:
-        helper = run.helpers[item.alias] = supervised(guest, guest.tasks, item.helper)
+        helper = run.helpers[item.alias] = Helper(guest, guest.tasks, item.helper)
         process = _process(item)
         if process is not None:
             helper.own(process)
@@ -77,7 +77,7 @@ def _finish(guest: Guest, run: Run, item: Attaching) -> None:
 async def _undo(guest: Guest, run: Run, item: Attaching) -> None:
     helper = run.helpers.pop(item.alias, None)
     if helper is None and item.helper is not None:
-        helper = supervised(guest, guest.tasks, item.helper)
+        helper = Helper(guest, guest.tasks, item.helper)
         process = _process(item)
         if process is not None:
             helper.own(process)

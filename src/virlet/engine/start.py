@@ -25,12 +25,13 @@ from virlet.engine.door import Door
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import let_end, plug_in, supervised
+from virlet.engine.forked import let_end, plug_in
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import run_helper
+from virlet.engine.helpers import Helper
 from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_backends, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import hint_for, refuse
+from virlet.engine.reach import run_helper
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.taps import open_all, put_back, run_downscripts, run_script
@@ -439,7 +440,7 @@ class _Launch:
     def _run(self, qemu: Process, monitor: Monitor) -> Run:
         run = Run(qemu, monitor, replace(self.record, phase=Phase.RUNNING), AsyncExitStack(), taints=self.plan.tainted)
         for item in self._records():
-            helper = run.helpers[item.alias] = supervised(self.guest, self.guest.tasks, item)
+            helper = run.helpers[item.alias] = Helper(self.guest, self.guest.tasks, item)
             helper.keep(self.kept.get(item.alias))
         return run
 

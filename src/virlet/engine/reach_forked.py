@@ -1,0 +1,75 @@
+"""QEMU starts its helper itself (its passt netdev), and another one when it reads the end of the stream, if it can.
+
+When that fails, or while the guest takes no frames, nothing follows, and QEMU tells nobody: then the netdev is replaced
+(:mod:`virlet.engine.forked`), which the guest does not see.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+
+from virlet.engine.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove
+from virlet.engine.helper_host import HelperHost
+from virlet.engine.reach import ANNOUNCE, Reach, Reached
+from virlet.engine.tasks import Tasks
+from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
+from virlet.proc.logfile import tail
+from virlet.proc.process import Process
+
+__all__ = ["ForkedReach"]
+
+log = logging.getLogger(__name__)
+
+
+class ForkedReach(Reach):
+    """A child of QEMU's, watched by its pidfd."""
+
+    def __init__(self, helper: Reached, host: HelperHost, tasks: Tasks) -> None:
+        super().__init__(helper, host, tasks)
+        self._left: Path | None = None
+        """The file in which the process has written its pid."""
+
+    def owned(self, process: Process) -> None:
+        self._left = pid_file(process.pid)
+
+    async def successor(self) -> Process | None:
+        try:
+            return await self._another()
+        except OperationInvalid:
+            return None  # QEMU has ended.
+        except VirletError as error:
+            raise SystemFailure(str(error), errno=errno.ECHILD) from error
+
+    async def _another(self) -> Process:
+        """The process that QEMU has started meanwhile, or else a new one behind a new netdev."""
+        plan, execute = self._record.plan, self._host.execute
+        # Two answers later QEMU has read the end of the stream, if it can, and has started another one, or failed to.
+        for _ in range(2):
+            await execute("query-status", {})
+        process = await found(execute, plan)
+        if process is not None:
+            return process
+        await pull_out(execute, plan, None)
+        return await plug_in(execute, plan)
+
+    async def greet(self) -> None:
+        await self._host.execute("announce-self", ANNOUNCE)
+
+    def last_words(self) -> str:
+        return tail(forked_of(self._record.plan).log, 400)
+
+    async def end(self, process: Process | None) -> None:
+        if self._host.stopping:
+            left = self._left
+            await super().end(process)
+            if left is not None:
+                remove(left)
+            return
+        try:
+            await pull_out(self._host.execute, self._record.plan, process)
+        except (OperationInvalid, InternalError) as error:
+            log.debug("%s: %s", self._record.alias, error)
+            if process is not None:
+                await process.terminate(GRACE)
