@@ -20,6 +20,7 @@ from virlet.engine.driver import QemuDriver
 from virlet.enums import Affect, ErrorCode, EventId, XmlFlags
 from virlet.errors import VirletError
 from virlet.model.domain import parse_domain
+from virlet.model.namespaces import VIRLET
 from virlet.plan.facts import Facts
 
 Recorder = Any
@@ -350,6 +351,47 @@ async def test_the_link_goes_down_and_up(up: Up, card: str) -> None:
     assert "<link state='down'/>" not in stand.config
     await stand.driver.update(stand.uuid, card, Affect.LIVE)
     assert "<link" not in stand.live
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("<source dev='lo'/>", "source settings"),
+        ("<source dev='lo' path='/x'/>", "source/@path"),
+        ("<filterref filter='x'/>", "filterref settings"),
+        ("<driver queues='4'/>", "driver/@queues"),
+        ("<frob/>", "element <frob>"),
+        (f"<virlet:frob xmlns:virlet='{VIRLET}'/>", "unknown element 'virlet:frob'"),
+        (f"<virlet:backend xmlns:virlet='{VIRLET}' name='passt' nmae='x'/>", "unknown attribute 'nmae'"),
+        ("<downscript path='/bin/true'/>", "downscript"),
+    ],
+)
+async def test_what_an_update_would_drop_in_silence_is_refused(up: Up, card: str, more: str, said: str) -> None:
+    stand = await up(devices=card)
+    wanted = card.replace("</interface>", f"{more}</interface>")
+    if "queues" in more:
+        wanted = wanted.replace("<model type='virtio'/>", "<model type='e1000'/>")
+    code = ErrorCode.CONFIG_UNSUPPORTED if "virlet:" in more else ErrorCode.OPERATION_UNSUPPORTED
+    assert said in await stand.refused(code, stand.driver.update(stand.uuid, wanted, Affect.LIVE))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("<filterref filter='x'/>", "<filterref> is not possible"),
+        ("<downscript path='/bin/true'/>", "scripts are not supported"),
+        ("<guest dev='eth0'/>", "attribute 'dev' is not supported"),
+        ("<backenddomain name='x'/>", "attribute 'name' is not supported"),
+        ("<tune><sndbuf>1</sndbuf></tune>", "<sndbuf> is not possible"),
+        (f"<virlet:frob xmlns:virlet='{VIRLET}'/>", "unknown element 'virlet:frob'"),
+    ],
+)
+async def test_what_an_attached_interface_would_not_have_is_refused_with_its_line(up: Up, more: str, said: str) -> None:
+    stand = await up()
+    xml = f"<interface type='user'><mac address='{MAC}'/><model type='virtio'/>\n{more}</interface>"
+    told = await stand.refused(ErrorCode.CONFIG_UNSUPPORTED, stand.attach(xml))
+    assert said in told
+    assert "line 2" in told
 
 
 async def test_other_changes_of_a_running_interface_are_refused_and_of_a_definition_made(up: Up, card: str) -> None:

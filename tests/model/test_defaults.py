@@ -137,12 +137,11 @@ def test_upstream_is_the_source_device() -> None:
         ("<interface><target dev='mine'/></interface>", "target", "mine"),
         ("<interface><alias name='net0'/></interface>", "alias", None),
         ("<interface><alias name='ua-x'/></interface>", "alias", "ua-x"),
-        ("<interface><source dev='eth0'/></interface>", "source", None),
+        ("<interface><source dev='eth0' path='/x'/></interface>", "source", InterfaceSource(dev="eth0")),
         ("<interface><driver queues='4'/></interface>", "driver", None),
         ("<interface><model type='virtio'/><driver queues='1'/></interface>", "driver", None),
         ("<interface><backend type='default'/></interface>", "backend", None),
         ("<interface><bandwidth/></interface>", "bandwidth", None),
-        ("<interface><filterref filter='x'/></interface>", "filterref", None),
         ("<interface><teaming/></interface>", "teaming", None),
         (
             "<interface type='vhostuser'><source path='/x'/></interface>",
@@ -161,6 +160,13 @@ def test_interfaces_are_kept_as_libvirt_keeps_them(text: str, field: str, value:
     assert getattr(nic, field) == value
 
 
+def test_who_names_a_filter_or_a_host_device_does_not_lose_it_in_silence() -> None:
+    nic, source = parse_interface("<interface><source dev='eth0'/><filterref filter='x'/></interface>")
+    assert nic.source == InterfaceSource(dev="eth0")
+    assert nic.filterref is not None
+    assert source.dropped == ()
+
+
 def test_the_family_follows_from_the_address() -> None:
     nic, _ = parse_interface("<interface><ip address='10.0.2.15'/><ip address='fec0::15'/></interface>")
     assert [ip.family for ip in nic.ips] == [Family.IPV4, Family.IPV6]
@@ -169,11 +175,11 @@ def test_the_family_follows_from_the_address() -> None:
 def test_what_is_left_out_is_told() -> None:
     text = (
         "<domain type='qemu'><name>x</name><memory>1</memory><os><type>hvm</type></os><devices>\n"
-        "<interface type='user'>\n<source dev='eth0'/>\n<driver queues='4'/></interface></devices></domain>"
+        "<interface type='user'>\n<source path='/x'/>\n<driver queues='4'/></interface></devices></domain>"
     )
     _, source = parse_domain(text)
     assert [(one.path, one.line) for one in source.dropped] == [
-        ("devices/interface[1]/source/@dev", 3),
+        ("devices/interface[1]/source/@path", 3),
         ("devices/interface[1]/driver/@queues", 4),
     ]
 

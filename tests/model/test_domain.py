@@ -18,6 +18,7 @@ from virlet.model.domain import (
     parse_domain,
     parse_interface,
 )
+from virlet.model.namespaces import VIRLET
 
 EVERYDAY = (Path(__file__).parent / "golden" / "everyday.xml").read_text()
 
@@ -37,6 +38,42 @@ def test_unknown_elements_are_kept_and_with_validate_refused() -> None:
         parse_domain(text, validate=True)
     assert (caught.value.code, caught.value.domain) == (ErrorCode.XML_INVALID_SCHEMA, ErrorDomain.XML)
     assert "element 'future'" in caught.value.message
+
+
+OWN = f"xmlns:virlet='{VIRLET}'"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (f"<virlet:frob {OWN}/>", "unknown element 'virlet:frob'"),
+        (f"<v:frob xmlns:v='{VIRLET}'/>", "unknown element 'v:frob'"),
+        (f"<virlet:backend {OWN} name='slirp' pasword='x'/>", "unknown attribute 'pasword'"),
+        (f"<virlet:guestForward {OWN} address='10.0.2.9' port='9' host='127.0.0.1' hots='x'/>", "'hots'"),
+        (f"<mac {OWN} virlet:age='9'/>", "unknown attribute 'virlet:age'"),
+        (f"<virlet:passt {OWN} speed='9'/>", "<virlet:passt> has no attribute 'speed'"),
+    ],
+)
+def test_names_of_our_own_that_mean_nothing_are_refused_once_with_their_line(more: str, said: str) -> None:
+    nic = f"<interface type='user'>\n{more}\n</interface>"
+    with pytest.raises(BadConfig) as caught:
+        parse_interface(nic)
+    (problem,) = caught.value.problems
+    assert said in problem.message
+    assert problem.line == 2
+    assert problem.hint
+    if "passt" not in more:
+        parse_interface(nic, stored=True)
+
+
+def test_names_of_our_own_are_looked_at_wherever_they_stand_and_not_in_metadata() -> None:
+    frob = f"<virlet:frob {OWN}/>"
+    for place in ("<features>", "<devices>", "</domain>"):
+        text = EVERYDAY.replace(place, f"{place}{frob}" if place[1] != "/" else f"{frob}{place}")
+        with pytest.raises(BadConfig, match="virlet:frob"):
+            parse_domain(text)
+        assert parse_domain(text, stored=True)
+    assert parse_domain(EVERYDAY.replace("</domain>", f"<metadata>{frob}</metadata></domain>"))
 
 
 def test_the_wrong_root_is_the_xml_parsers_error() -> None:

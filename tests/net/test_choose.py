@@ -120,3 +120,16 @@ def test_a_strangers_backend_is_asked_after_ours(nic_of: NicOf, env_of: EnvOf) -
     among = Registry((Passt(), Slirp(), foreign))
     choice = choose(nic_of(), env_of(passt=None, netdevs={"stream": frozenset()}), among)
     assert choice.backend is foreign
+
+
+def test_a_host_device_that_is_named_is_passts_or_nobodys(nic_of: NicOf, env_of: EnvOf) -> None:
+    nic = nic_of("<source dev='eth0'/>")
+    env = env_of()
+    choice = choose(nic, env, BOTH)
+    assert choice.backend is BOTH.backends[0]
+    helper = BOTH.backends[0].plan(nic, env).helper
+    assert helper is not None
+    assert "--interface" in helper.argv
+    refused = choose(nic, env_of(passt=FORBIDDEN), BOTH)
+    assert refused.backend is None
+    assert any("cannot choose a host interface" in problem.message for problem in refused.problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,9 @@ def test_a_log_file_is_an_absolute_path(nic_of: NicOf) -> None:
     [
         ("<model type='virtio'/><driver queues='4'/>", "driver/@queues"),
         ("<script path='/bin/true'/>", "script"),
+        ("<downscript path='/bin/true'/>", "downscript"),
+        ("<filterref filter='clean-traffic'/>", "filterref"),
+        ("<tune><sndbuf>1600</sndbuf></tune>", "tune/sndbuf"),
         ("<model type='virtio'/><driver rx_queue_size='128'/>", "driver/@rx_queue_size"),
         ("<model type='virtio'/><driver tx_queue_size='512'/>", "driver/@tx_queue_size"),
     ],
@@ -85,3 +89,9 @@ def test_a_log_file_is_an_absolute_path(nic_of: NicOf) -> None:
 def test_what_may_be_defined_and_not_started(inside: str, below: str, nic_of: NicOf) -> None:
     (problem,) = refuse_at_start(nic_of(inside), PATH)
     assert problem.path == f"{PATH}/{below}"
+
+
+def test_a_guest_is_not_trusted_with_filters_that_nobody_could_set(nic_of: NicOf) -> None:
+    (problem,) = refuse_at_start(replace(nic_of(), trust_guest_rx_filters=True), PATH)
+    assert problem.path == f"{PATH}/@trustGuestRxFilters"
+    assert list(refuse_at_start(replace(nic_of(), trust_guest_rx_filters=False), PATH)) == []

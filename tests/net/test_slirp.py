@@ -93,3 +93,8 @@ def test_what_slirp_cannot_forward_is_refused_by_name(
 def test_a_qemu_without_slirp_is_a_no(env_of: EnvOf) -> None:
     env = env_of(netdevs={"stream": frozenset()})
     assert "without -netdev user" in Slirp().judge(env.facts, env.qemu).reason
+
+
+def test_a_host_device_that_is_named_is_not_ignored(nic_of: NicOf, env_of: EnvOf) -> None:
+    (problem,) = Slirp().check(nic_of("<source dev='eth0'/>"), env_of())
+    assert problem.path.endswith("/source/@dev")

@@ -8,6 +8,7 @@ from virlet.enums import ErrorCode
 from virlet.errors import DeviceMissing, OperationFailed, OperationUnsupported, VirletError
 from virlet.model.domain import parse_interface
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.plan.changes import Wanted, check_attach, find_interface, merge_update
 
 MAC = "52:54:00:00:00:01"
@@ -105,6 +106,9 @@ def test_the_link_and_nothing_else_changes() -> None:
         (nic("<tune><sndbuf>9</sndbuf></tune>"), "unable to change config on 'user' network type", 84),
         (nic("<teaming type='persistent'/>"), "teaming", 84),
         (nic("<guest dev='x'/>"), "guest settings", 84),
+        (nic("<filterref filter='x'/>"), "filterref settings", 84),
+        (nic("<frob/>"), "element <frob>: it is not known", 84),
+        (nic("<link speed='9'/>"), "attribute 'speed': it is not known", 84),
     ],
 )
 def test_every_other_change_is_refused_by_name(new: Interface, said: str, code: int) -> None:
@@ -113,6 +117,32 @@ def test_every_other_change_is_refused_by_name(new: Interface, said: str, code: 
     assert said in str(caught.value)
     assert caught.value.code == ErrorCode(code)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ("<virlet:backend name='slirp'/>", "virlet:backend settings"),
+        ("<virlet:passt icmp='no'/>", "virlet:passt settings"),
+    ],
+)
+def test_our_own_elements_are_called_as_the_xml_calls_them(more: str, word: str) -> None:
+    new = nic(more.replace(" ", f" xmlns:virlet='{VIRLET}' ", 1))
+    with pytest.raises(OperationUnsupported, match=word):
+        merge_update(RUNNING, Wanted(new, True))
+
+
+def test_nobody_is_sent_to_the_definition_with_what_no_start_takes() -> None:
+    for more in ("<bandwidth><inbound average='1'/></bandwidth>", "<filterref filter='x'/>", "<frob/>"):
+        with pytest.raises(OperationUnsupported) as caught:
+            merge_update(RUNNING, Wanted(nic(more), True))
+        assert "--config" not in (caught.value.hint or "")
+
+
+def test_what_nobody_knows_and_is_there_already_is_no_change() -> None:
+    old = nic("<frob/><link speed='9'/>")
+    assert not merge_update(old, Wanted(nic("<frob/><link speed='9' state='down'/>"), True)).link_up
+    assert merge_update(old, Wanted(nic(), True)) == old
 
 
 @pytest.mark.parametrize("kind", ["mcast", "udp", "client", "server", "internal", "null"])

@@ -85,7 +85,7 @@ def _ours(context: Context, paths: Iterable[Path]) -> tuple[Path, ...]:
 def _guest_of(context: Context, record: Record) -> Guest:
     guest = context.guests.get(record.uuid)
     if guest is None:
-        domain, _ = parse_domain(record.xml, live=True)
+        domain, _ = parse_domain(record.xml, live=True, stored=True)
         guest = Guest(context, domain, persistent=False)
         context.guests.add(guest)
     return guest
@@ -163,7 +163,7 @@ def _ending(record: Record) -> Action | None:
 
 async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     inbox = Inbox()
-    domain, _ = parse_domain(record.xml, live=True)
+    domain, _ = parse_domain(record.xml, live=True, stored=True)
     try:
         monitor = await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=REACH)
     except VirletError as error:

@@ -154,7 +154,7 @@ def load_definitions(context: Context) -> None:
     """Every definition on the disk becomes a guest; one that cannot be used is moved aside and reported."""
     for stored in context.definitions.load():
         try:
-            domain, _ = parse_domain(stored.xml)
+            domain, _ = parse_domain(stored.xml, stored=True)
             if domain.uuid != stored.uuid:
                 raise OperationFailed(f"it describes {domain.uuid}")
             if (other := context.guests.named(domain.name)) is not None:

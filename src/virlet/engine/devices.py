@@ -125,7 +125,7 @@ async def update(guest: Guest, xml: str, flags: int) -> None:
         if affect & Affect.CONFIG:
             config = _with_updated(guest, xml)
         if affect & Affect.LIVE:
-            device, mac_given = _wanted(xml, live=True)
+            device, mac_given = _wanted(xml, live=True, whole=True)
             await _update_live(guest, Wanted(_only_interfaces(device, "update"), mac_given))
         if config is not None:
             await redefine(guest, config)
@@ -160,10 +160,17 @@ def _affected(guest: Guest, flags: int) -> Affect:
     return wanted
 
 
-def _wanted(xml: str, *, live: bool) -> tuple[Device, bool]:
-    """The device, and whether the XML has its MAC address."""
+def _wanted(xml: str, *, live: bool, whole: bool = False) -> tuple[Device, bool]:
+    """The device, and whether the XML has its MAC address; *whole*: nothing in it may be without effect."""
     fresh = _OneMac()
-    device, _ = parse_device(xml, live=live, fresh=fresh)
+    device, source = parse_device(xml, live=live, fresh=fresh)
+    if whole and source.dropped:
+        note = source.dropped[0]
+        raise OperationUnsupported(
+            f"cannot modify network device {note.path} ({note.where()}): it {note.message}",
+            domain=ErrorDomain.QEMU,
+            hint="leave it out",
+        )
     return device, not fresh.asked
 
 

@@ -61,7 +61,7 @@ async def _devices(guest: Guest) -> set[str] | None:
 def _finish(guest: Guest, run: Run, item: Attaching) -> None:
     """The guest has the card: all that was missing is to say so."""
     assert guest.live is not None
-    nic, _ = parse_interface(item.xml, live=True)
+    nic, _ = parse_interface(item.xml, live=True, stored=True)
     if all(other.alias != item.alias for other in guest.live.devices.interfaces):
         guest.live = with_interface(guest.live, nic)
         guest.changed()

@@ -77,7 +77,7 @@ def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan
 
 def _located(definition: Domain, problems: Iterable[Problem]) -> list[Problem]:
     """With the lines of the guest's own XML, as ``virsh dumpxml --inactive`` shows it."""
-    _, source = parse_domain(print_xml(definition, inactive=True, secure=False))
+    _, source = parse_domain(print_xml(definition, inactive=True, secure=False), stored=True)
     return [source.locate(problem) for problem in problems]
 
 

@@ -32,7 +32,7 @@ _KNOWN_MODELS = {
         "usb-net",
     )
 }  # fmt: skip
-_MAY_LOSE = ("managed", "source", "target", "driver", "filterref", "teaming")
+_MAY_LOSE = ("managed", "source", "target", "driver", "teaming")
 _NO_MAC = "00:00:00:00:00:00"
 
 
@@ -58,8 +58,6 @@ def settle_interface(nic: Interface, fresh: Fresh, *, live: bool = False) -> Int
         changes["mtu"] = None
     if nic.teaming is not None and nic.teaming.type is None:
         changes["teaming"] = None
-    if nic.filterref is not None and nic.type in (InterfaceType.USER, InterfaceType.VHOSTUSER):
-        changes["filterref"] = None
     _settle_parts(nic, changes)
     return replace(nic, **changes) if changes else nic
 
@@ -88,21 +86,24 @@ def _source(nic: Interface) -> InterfaceSource | None:
     if upstream is not None and (source is None or source.dev is None):
         source = replace(source or InterfaceSource(), dev=upstream)
     if nic.type is InterfaceType.USER:
-        return _device_only(source, nic.wants_passt)
+        return _device_only(source)
     if nic.type is InterfaceType.VHOSTUSER:
         if nic.wants_passt:
-            return _device_only(source, True)
+            return _device_only(source)
         if source is not None and (source.type is None or source.mode is None):
             return replace(source, type=source.type or "unix", mode=source.mode or "client")
     return source
 
 
-def _device_only(source: InterfaceSource | None, passt: bool) -> InterfaceSource | None:
-    """What a user network keeps of its source: the host device, for passt, and what the check refuses by name."""
+def _device_only(source: InterfaceSource | None) -> InterfaceSource | None:
+    """What a user network keeps of its source: the host device, and what the check refuses by name.
+
+    libvirt keeps the device with ``<backend type='passt'/>`` alone.  Here passt carries interfaces that do not name
+    it, too, and who cannot choose a device says so: it may have been named so that traffic leaves by no other.
+    """
     if source is None:
         return None
-    dev = source.dev if passt else None
-    kept = InterfaceSource(dev=dev, ips=source.ips, routes=source.routes, unknown=source.unknown)
+    kept = InterfaceSource(dev=source.dev, ips=source.ips, routes=source.routes, unknown=source.unknown)
     if kept == InterfaceSource():
         return None
     return source if kept == source else kept

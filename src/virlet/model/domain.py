@@ -29,6 +29,7 @@ from virlet.model.elements import (
 from virlet.model.fresh import Fresh, RandomFresh
 from virlet.model.graphics import Audio, Graphics, Sound, Video
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.model.peripherals import Input, MemBalloon, Panic, Rng, Vsock, Watchdog
 from virlet.model.unsupported import REASONS
 from virlet.xml.declare import replace as altered
@@ -100,11 +101,12 @@ _LONGEST: Final = 400
 
 
 def parse_domain(
-    text: str | bytes, *, validate: bool = False, live: bool = False, fresh: Fresh = _RANDOM
+    text: str | bytes, *, validate: bool = False, live: bool = False, stored: bool = False, fresh: Fresh = _RANDOM
 ) -> tuple[Domain, Source]:
     """The domain that *text* defines, settled and checked, and where everything stands in the text.
 
     *validate* refuses what no declaration names; *live* reads what belongs to a running domain (status files), too;
+    *stored* is for what has been accepted before, maybe by a later virlet: names of ours that are not known are kept;
     *fresh* makes the uuid and the MAC addresses that the text does not have.
 
     Raises XmlDetail for XML that is not well formed, XmlInvalidSchema with *validate*, BadConfig with all other
@@ -125,7 +127,7 @@ def parse_domain(
         for number, (before, after) in enumerate(pairs, 1)
         for note in dropped_from_interface(before, after, f"devices/interface[{number}]")
     )
-    _raise(check_domain(domain), loaded.source)
+    _raise(check_domain(domain), loaded.source, stored=stored)
     return domain, loaded.source
 
 
@@ -153,12 +155,14 @@ def parse_device(
         _refuse_unknown(loaded.source)
     device: Device = settle_device(loaded.value, fresh, live=live)
     if isinstance(device, Interface):
-        _raise(_below(check_interface(device, "")), loaded.source)
+        notes = dropped_from_interface(loaded.value, device, "")  # type: ignore[arg-type]
+        loaded.source.dropped = tuple(loaded.source.locate(note) for note in _below(notes))
+    _raise(_below(check_interface(device, "")) if isinstance(device, Interface) else (), loaded.source)
     return device, loaded.source
 
 
 def parse_interface(
-    text: str | bytes, *, validate: bool = False, live: bool = False, fresh: Fresh = _RANDOM
+    text: str | bytes, *, validate: bool = False, live: bool = False, stored: bool = False, fresh: Fresh = _RANDOM
 ) -> tuple[Interface, Source]:
     """An ``<interface>``; any other device is refused.  Errors as :func:`parse_domain`."""
     root = parse(text)
@@ -166,7 +170,7 @@ def parse_interface(
     if validate:
         _refuse_unknown(loaded.source)
     nic = settle_device(loaded.value, fresh, live=live)
-    _raise(_below(check_interface(nic, "")), loaded.source)
+    _raise(_below(check_interface(nic, "")), loaded.source, stored=stored)
     return nic, loaded.source
 
 
@@ -180,10 +184,24 @@ def _below(problems: Iterable[Problem]) -> Iterable[Problem]:
     return (replace(problem, path=problem.path.removeprefix("/")) for problem in problems)
 
 
-def _raise(problems: Iterable[Problem], source: Source) -> None:
+def _raise(problems: Iterable[Problem], source: Source, *, stored: bool = False) -> None:
     found = [_short(source.locate(problem)) for problem in islice(problems, _MOST_PROBLEMS)]
+    if not stored and source.unknown:
+        found += _nobodys(source, found)
     if found:
-        raise BadConfig(found)
+        raise BadConfig(found[:_MOST_PROBLEMS])
+
+
+def _nobodys(source: Source, found: Iterable[Problem]) -> Iterable[Problem]:
+    """Names in our own namespace that mean nothing, and of which nobody has said so better.
+
+    libvirt ignores what it does not know, and so do we; but nobody else gives these a meaning.
+    """
+    told = {(problem.line, problem.path.rpartition("/")[2]) for problem in found}
+    for note in source.unknown_of(VIRLET):
+        if (note.line, note.path.rpartition("/")[2]) not in told:
+            code, domain = ErrorCode.CONFIG_UNSUPPORTED, ErrorDomain.DOMAIN
+            yield _short(replace(note, hint="see docs/reference-xml.md for virlet's own", code=code, domain=domain))
 
 
 def _short(problem: Problem) -> Problem:

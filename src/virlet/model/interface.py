@@ -380,7 +380,7 @@ class Interface(Element):
     )
     driver: InterfaceDriver | None = child(InterfaceDriver, default=None, doc="options of virtio cards")
     backend: InterfaceBackend | None = child(InterfaceBackend, default=None, doc="who moves the frames")
-    filterref: Raw | None = raw("filterref", default=None, doc="dropped on user types")
+    filterref: Raw | None = raw("filterref", default=None, doc="kept, refused at start: filters need root")
     sndbuf: int | None = attr("tune/sndbuf", UINT, default=None, doc="tap: send buffer, bytes")
     teaming: Teaming | None = child(Teaming, default=None, doc="failover pair")
     link_state: LinkState | None = attr(

@@ -50,7 +50,7 @@ def with_metadata(domain: Domain, change: MetadataChange) -> Domain:
         case MetadataType.ELEMENT:
             changed = _with_element(domain, change)
     try:
-        parse_domain(format_domain(changed, inactive=True, secure=True))
+        parse_domain(format_domain(changed, inactive=True, secure=True), stored=True)
     except VirletError as error:
         raise InvalidArg(f"this metadata cannot be printed as XML: {error.detail}") from None
     return changed

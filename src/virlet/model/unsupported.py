@@ -40,6 +40,8 @@ REASONS: Final[dict[str, str]] = {
     "devices/filesystem": _NOT_YET,
     "devices/hostdev": _ROOT,
     "devices/hub": _NOT_YET,
+    "devices/interface/backenddomain/@name": "is for Xen only",
+    "devices/interface/guest/@dev": "is for containers only",
     "devices/iommu": _NOT_YET,
     "devices/lease": "needs libvirt's lock manager",
     "devices/memory": _NOT_YET,

@@ -106,8 +106,7 @@ def refuse_at_start(nic: Interface, path: str) -> Iterator[Problem]:
             f"{path}/driver/@queues",
             f"interface {nic.mac} - multiqueue is not supported for network interfaces of type {nic.type}",
         )
-    if nic.script is not None and nic.type is not InterfaceType.ETHERNET:
-        yield Problem(f"{path}/script", f"scripts are not supported on interfaces of type {nic.type}")
+    yield from _without_device(nic, path)
     if nic.bandwidth is not None and nic.type not in _TAPS:
         # libvirt writes a warning into its log and goes on without the limit.
         yield Problem(
@@ -116,6 +115,29 @@ def refuse_at_start(nic: Interface, path: str) -> Iterator[Problem]:
             hint="remove it: nothing between the guest and this host can limit the traffic",
         )
     yield from _queue_sizes(nic, path)
+
+
+def _without_device(nic: Interface, path: str) -> Iterator[Problem]:
+    """What is about a device of the host's, where there is none: libvirt drops or ignores all but the first."""
+    if nic.type is not InterfaceType.ETHERNET:
+        for below, script in (("script", nic.script), ("downscript", nic.downscript)):
+            if script is not None:
+                text = f"scripts are not supported on interfaces of type {nic.type}"
+                yield Problem(f"{path}/{below}", text, hint="leave it out: there is no device to set up")
+    if nic.trust_guest_rx_filters:
+        text = "trustGuestRxFilters: what the guest wishes for its device can be set up by root alone"
+        yield Problem(f"{path}/@trustGuestRxFilters", text, hint="leave it out")
+    if nic.type in _TAPS:
+        return
+    if nic.filterref is not None:
+        yield Problem(
+            f"{path}/filterref",
+            f"<filterref> is not possible on interfaces of type {nic.type}: nothing would be filtered",
+            hint="leave it out; what the guest may reach is what this host's user may reach",
+        )
+    if nic.sndbuf is not None:
+        text = f"<sndbuf> is not possible on interfaces of type {nic.type}: it is a tap device's"
+        yield Problem(f"{path}/tune/sndbuf", text, hint="leave it out")
 
 
 def _queue_sizes(nic: Interface, path: str) -> Iterator[Problem]:

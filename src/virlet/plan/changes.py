@@ -118,14 +118,25 @@ def _refusals(old: Interface, new: Interface) -> Iterator[VirletError]:
             yield _unsupported(say(old, new))
     yield from _backend(old.backend or InterfaceBackend(), new.backend or InterfaceBackend())
     if old.bandwidth != new.bandwidth:
-        yield _unsupported("Network bandwidth tuning is not available in session mode", ErrorDomain.NONE)
+        yield _unsupported("Network bandwidth tuning is not available in session mode", ErrorDomain.NONE, hint=_NEVER)
     yield from _rom(old.rom or Rom(), new.rom or Rom())
     if old.acpi_index != new.acpi_index:
         yield OperationDenied("changing device 'acpi index' is not allowed", hint=_LATER)
+    yield from _strange(old, new)
     handled = {*_REFUSED, "backend", "bandwidth", "rom", "acpi_index", "link_state", "unknown"}
     for item in fields(Interface):
         if item.name not in handled and getattr(old, item.name) != getattr(new, item.name):
-            yield _unsupported(f"cannot modify network device {_WORDS.get(item.name, item.name)} settings")
+            hint = _NEVER if item.name in _NOT_STARTED else _LATER
+            yield _unsupported(f"cannot modify network device {_WORDS.get(item.name, item.name)} settings", hint=hint)
+
+
+def _strange(old: Interface, new: Interface) -> Iterator[VirletError]:
+    """What nobody knows is ignored in a definition; as a change it would be a promise."""
+    for _, name, _ in (each for each in new.unknown.attributes if each not in old.unknown.attributes):
+        if not name.startswith("xmlns"):
+            yield _unsupported(f"cannot modify network device attribute '{name}': it is not known", hint=_NEVER)
+    for _, raw in (each for each in new.unknown.elements if each not in old.unknown.elements):
+        yield _unsupported(f"cannot modify network device element <{raw.name}>: it is not known", hint=_NEVER)
 
 
 def _backend(old: InterfaceBackend, new: InterfaceBackend) -> Iterator[VirletError]:
@@ -145,10 +156,15 @@ def _rom(old: Rom, new: Rom) -> Iterator[VirletError]:
 
 
 _LATER = "change the definition (--config); the guest's next start brings it"
+_NEVER = "leave it out: nothing here can do it, after a start as little as now"
+_NOT_STARTED = frozenset(
+    {"filterref", "trust_guest_rx_filters", "guest_dev", "backend_domain", "coalesce_rx_frames", "isolated"}
+)
+"""What a start would refuse, too."""
 
 
-def _unsupported(text: str, domain: ErrorDomain = ErrorDomain.QEMU) -> OperationUnsupported:
-    return OperationUnsupported(text, domain=domain, hint=_LATER)
+def _unsupported(text: str, domain: ErrorDomain = ErrorDomain.QEMU, *, hint: str = _LATER) -> OperationUnsupported:
+    return OperationUnsupported(text, domain=domain, hint=hint)
 
 
 def _of_type(old: Interface, new: Interface) -> str:
@@ -184,5 +200,8 @@ _WORDS = {
     "backend_domain": "backenddomain",
     "mac_type": "mac type",
     "mac_check": "mac check",
+    "forced": "virlet:backend",
+    "passt": "virlet:passt",
+    "guest_forwards": "virlet:guestForward",
 }
 """What the XML calls a property whose name here is another."""

@@ -48,7 +48,7 @@ def load(cls: type[T], xml: str | bytes | Node, *, live: bool = False, limits: L
     value = run.element(plan, root, "")
     if run.problems:
         raise BadConfig(run.problems)
-    return Loaded(value, Source(root, run.notes))
+    return Loaded(value, Source(root, run.notes, run.owners))
 
 
 class _Beyond:
@@ -67,12 +67,14 @@ class _Beyond:
 class _Load:
     """One run over one document."""
 
-    __slots__ = ("live", "notes", "problems")
+    __slots__ = ("live", "notes", "owners", "problems")
 
     def __init__(self, live: bool) -> None:
         self.live = live
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
+        self.owners: list[str] = []
+        """Whose name each note is about: a namespace."""
 
     def element(self, plan: Plan, node: Node, path: str) -> Any:
         """The value of *node*, or None when a problem was added."""
@@ -190,17 +192,20 @@ class _Load:
 
     def extra_attribute(self, node: Node, name: str, word: str, path: str, values: dict[str, Any], inner: str) -> None:
         """Keep an attribute that no property names."""
-        self.note(node, f"{path}/@{name}" if path else f"@{name}", f"attribute '{name}' in element '{node.name}'")
+        prefix, colon, _ = name.partition(":")
+        owner = node.scope.get(prefix, "") if colon else node.namespace
+        what = f"attribute '{name}' in element '{node.name}'"
+        self.note(node, f"{path}/@{name}" if path else f"@{name}", what, owner)
         beyond = values.setdefault("unknown", _Beyond())
         beyond.attributes[inner, name, word] = None
-        prefix, colon, _ = name.partition(":")
         if colon and prefix != "xml":
             beyond.attributes[inner, f"xmlns:{prefix}", node.scope[prefix]] = None
 
-    def note(self, node: Node, path: str, what: str) -> None:
-        """Report what is kept without being understood."""
+    def note(self, node: Node, path: str, what: str, owner: str | None = None) -> None:
+        """Report what is kept without being understood; the *owner* of the name is the element's when not said."""
         if len(self.notes) < _MOST_NOTES:
             code, domain = ErrorCode.XML_INVALID_SCHEMA, ErrorDomain.XML
+            self.owners.append(node.namespace if owner is None else owner)
             self.notes.append(_problem(node, path, f"unknown {what}", code=code, domain=domain))
 
     def refuse(self, problem: Problem) -> None:

@@ -17,14 +17,20 @@ _STEP = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<index>[0-9]{1,9})\])?\Z")
 class Source:
     """The text behind a loaded value; values themselves know no positions, so that they can be compared."""
 
-    __slots__ = ("dropped", "root", "unknown")
+    __slots__ = ("_owners", "dropped", "root", "unknown")
 
-    def __init__(self, root: Node, unknown: Iterable[Problem] = ()) -> None:
+    def __init__(self, root: Node, unknown: Iterable[Problem] = (), owners: Iterable[str] = ()) -> None:
         self.root = root
+        self._owners = tuple(owners)
         self.unknown = tuple(unknown)
         """Attributes and elements that no declaration names, each with its path and place; kept, not refused."""
         self.dropped: tuple[Problem, ...] = ()
         """What was understood, means nothing where it stands, and is left out as libvirt leaves it out."""
+
+    def unknown_of(self, namespace: str) -> tuple[Problem, ...]:
+        """Those of :attr:`unknown` whose names belong to *namespace*."""
+        pairs = zip(self.unknown, self._owners, strict=False)
+        return tuple(problem for problem, owner in pairs if owner == namespace)
 
     def position(self, path: str) -> tuple[int, int]:
         """1-based line and column of *path* (``devices/interface[1]/mtu/@size``), or of what is nearest above it."""
