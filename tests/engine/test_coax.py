@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virlet.engine import coax as module
-from virlet.engine.coax import coax, heard
+from virlet.engine.coax import coax, heard, silent
 
 SAYS = b"New guest MAC address observed: 52:54:00:12:34:56\n"
 
@@ -55,6 +55,7 @@ async def test_the_cable_is_out_longer_each_time_until_the_guest_speaks(log: Pat
         if len(outs) == 2:
             log.write_bytes(log.read_bytes() + SAYS)
 
+    log.write_bytes(SAYS + b"MAC:\n")
     assert await coax(log, len(SAYS), bounce, lambda: True)
     assert outs == [0.5, 1.0]
 
@@ -65,8 +66,32 @@ async def test_a_guest_that_stays_quiet_is_left_alone_in_the_end(log: Path) -> N
     async def bounce(out: float) -> None:
         outs.append(out)
 
-    assert not await coax(log, len(SAYS), bounce, lambda: True)
+    begin = len(SAYS)
+    log.write_bytes(SAYS + b"MAC:\n    host: 9a:55:9a:55:9a:55\n")
+    assert not await coax(log, begin, bounce, lambda: True)
     assert len(outs) == 3
+
+
+async def test_a_log_that_nobody_writes_is_no_witness_against_the_guest(log: Path) -> None:
+    async def bounce(_out: float) -> None:
+        raise AssertionError("its cable was touched")
+
+    assert not await coax(log, len(SAYS), bounce, lambda: True)
+    log.unlink()
+    assert not await coax(log, 0, bounce, lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("passt", "--foreground", "--quiet"), True),
+        (("passt", "--foreground", "-q"), True),
+        (("passt", "--log-file=/tmp/x"), True),
+        (("passt", "--foreground", "--stderr", "--fd", 5), False),
+    ],
+)
+def test_a_passt_that_was_told_to_be_quiet_is_known_by_its_words(words: tuple[object, ...], expected: bool) -> None:
+    assert silent(words) is expected
 
 
 async def test_nothing_is_done_to_a_guest_that_is_paused_or_gone(log: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from virlet.engine.coax import coax
+from virlet.engine.coax import coax, silent
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable
 from virlet.engine.helper_host import HelperHost
@@ -61,7 +61,7 @@ class DoorReach(Reach):
 
     async def settled(self, process: Process) -> None:
         log_file = self._record.plan.stderr
-        if log_file is not None:
+        if log_file is not None and not silent(self._record.plan.argv):
             self._tasks.start(self._coax(process, log_file.path), f"first word of the guest on {self._record.alias}")
 
     async def _coax(self, process: Process, path: Path) -> None:
