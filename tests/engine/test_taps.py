@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from virlet.engine.fds import FdTable
-from virlet.engine.taps import open_all, run_downscripts, run_script
+from virlet.engine.status import FORMAT, DownScript, Phase, Record, parse_record, print_record
+from virlet.engine.taps import downscripts, leave, open_all, run_script
+from virlet.enums import DomainState
 from virlet.errors import ConfigUnsupported, InternalError, SystemFailure
 from virlet.model.domain import parse_interface
 from virlet.plan.base import BridgeTap, LogFile, OpenVhost
@@ -24,6 +28,11 @@ with socket.socket(fileno=fd) as sock:
     numbers = array.array("i", [os.open("/dev/null", os.O_RDWR)] * {count})
     sock.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 """
+
+
+RECORD = Record(
+    FORMAT, Phase.RUNNING, UUID(int=1), "one", 1, True, False, DomainState.RUNNING, 0, "", Path("/m"), Path("/l")
+)
 
 
 def helper(folder: Path, work: str) -> str:
@@ -83,6 +92,21 @@ async def test_a_script_is_told_the_device_and_its_failure_is_an_error_with_its_
     await run_script(str(script), "good")
     with pytest.raises(InternalError, match="unexpected exit status 1: bad"):
         await run_script(str(script), "other")
-    nic, _ = parse_interface(f"<interface type='ethernet'><target dev='d'/><downscript path='{script}'/></interface>")
-    await run_downscripts((nic,))
-    assert (tmp_path / "said").read_text().split() == ["good", "other", "d"]
+
+
+async def test_what_interfaces_leave_to_be_run_is_run_for_all_or_for_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n[ "$1" = d0 ]\n')
+    script.chmod(0o755)
+    text = "<interface type='ethernet'><alias name='net{0}'/><target dev='d{0}'/><downscript path='{1}'/></interface>"
+    nics = [parse_interface(text.format(number, script), live=True)[0] for number in range(2)]
+    record = replace(RECORD, down=downscripts(nics))
+    assert record.down == (DownScript("net0", str(script), "d0"), DownScript("net1", str(script), "d1"))
+    assert parse_record(print_record(record)) == record
+    await leave(record, "net1")
+    assert (tmp_path / "said").read_text().split() == ["d1"]
+    assert "exit status 1" in caplog.text
+    await leave(record)
+    assert (tmp_path / "said").read_text().split() == ["d1", "d0", "d1"]

@@ -20,7 +20,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.settle import settle_interfaces
 from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
-from virlet.engine.taps import put_back, run_downscripts
+from virlet.engine.taps import leave
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
 from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure, VirletError
 from virlet.fault import point
@@ -122,6 +122,7 @@ async def _clean(context: Context, record: Record) -> None:
         await _end_helper(helper.identity, helper.plan.name)
         _remove(_ours(context, helper.plan.leaves), ())
     point("adopt.no-helpers")
+    await leave(record)
     _remove(record.leaves, record.directories)
     point("adopt.no-files")
     context.status.remove(record.uuid)
@@ -176,7 +177,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     _register(guest, run)
     guest.own(run, domain, record.id)
-    run.undo.push_async_callback(_leave_taps, guest, run)
+    run.undo.push_async_callback(_leave_taps, run)
     for item in record.helpers:
         helper = run.helpers[item.alias] = Helper(guest, guest.tasks, item)
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
@@ -199,10 +200,8 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
             helper.revive()
 
 
-async def _leave_taps(guest: Guest, run: Run) -> None:
-    if guest.live is not None:
-        await run_downscripts(guest.live.devices.interfaces)
-    put_back(run.record.put_back)
+async def _leave_taps(run: Run) -> None:
+    await leave(run.record)
 
 
 def _register(guest: Guest, run: Run) -> None:

@@ -26,7 +26,7 @@ from virlet.engine.keep import inodes_of, keep
 from virlet.engine.needs import hint_for, refuse_net
 from virlet.engine.reach import run_helper
 from virlet.engine.status import Attaching, HelperRecord
-from virlet.engine.taps import open_all, run_script
+from virlet.engine.taps import downscripts, open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
 from virlet.enums import EventId
 from virlet.errors import InternalError, OperationFailed, OperationInvalid, OperationTimeout, SystemFailure
@@ -102,8 +102,11 @@ class _Attachment:
     async def bring_up(self, undo: AsyncExitStack) -> None:
         """Everything up to the card in the guest and its XML."""
         helper = self.hot.net.helper
-        self._intend(HelperRecord(self._alias, self.hot.netdev, helper) if helper is not None else None)
+        record = self.run.record
+        self.run.record = replace(record, put_back=(*record.put_back, *self.hot.net.put_back))
         undo.callback(self._forget)
+        undo.push_async_callback(leave_taps, self.run, self._alias)
+        self._intend(HelperRecord(self._alias, self.hot.netdev, helper) if helper is not None else None)
         point("attach.intended")
         if self.hot.listens is not None:
             make_private(self.hot.listens.parent)
@@ -131,7 +134,8 @@ class _Attachment:
 
     def _intend(self, helper: HelperRecord | None) -> None:
         xml = format_device(self.nic, secure=True)
-        self._note((Attaching(self._alias, self.hot.netdev, xml, helper),))
+        names = tuple(send.name for send in self.hot.sends)
+        self._note((Attaching(self._alias, self.hot.netdev, xml, helper, names),))
         self.guest.save(strict=True)
 
     def _note(self, attaching: tuple[Attaching, ...]) -> None:
@@ -156,7 +160,7 @@ class _Attachment:
         run, hot = self.run, self.hot
         self.guest.context.fd_groups.lend(self.guest.uuid, (send.source for send in hot.sends), fds)
         await open_all(fds, (send.source for send in hot.sends))
-        await self._taps(fds, undo)
+        await self._taps(fds)
         point("attach.opened")
         run.peers[hot.netdev] = self.peer
         undo.callback(run.peers.pop, hot.netdev, None)
@@ -198,13 +202,13 @@ class _Attachment:
             fds.put(source, peer.detach())
         await self._helper(plan, fds, undo)
 
-    async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
-        """Say what the tap is called, and run the user's script."""
+    async def _taps(self, fds: FdTable) -> None:
+        """Say what the tap is called and what is to be run in the end, and run the user's script."""
         net, run = self.hot.net, self.run
         self.nic = replace(self.nic, target=fds.taps.get(net.alias, self.nic.target))
-        run.record = replace(run.record, put_back=(*run.record.put_back, *net.put_back))
-        undo.push_async_callback(leave_taps, run, self.nic)
-        if net.alias in fds.taps:
+        down = downscripts((self.nic,))
+        run.record = replace(run.record, down=(*run.record.down, *down))
+        if net.alias in fds.taps or down:
             self._intend(None)
         if net.script:
             await run_script(net.script, self.nic.target or "")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
-from virlet.engine.unplug import drop_chardev, drop_netdev, remove_nic
+from virlet.engine.unplug import drop_chardev, drop_netdev, leave_taps, remove_nic
 from virlet.errors import OperationInvalid
 from virlet.fault import point
 from virlet.model.domain import parse_interface
 from virlet.plan.hotplug import with_interface
 from virlet.proc.process import Process
+from virlet.qmp.monitor import QmpError
 
 __all__ = ["settle_interfaces"]
 
@@ -85,6 +87,10 @@ async def _undo(guest: Guest, run: Run, item: Attaching) -> None:
         await helper.end()
     await drop_netdev(guest, item.netdev)
     await drop_chardev(guest, item.alias)
+    for name in item.sends:
+        with suppress(QmpError):  # It was not sent yet, or the backend has taken it.
+            await guest.execute("closefd", {"fdname": name})
+    await leave_taps(run, item.alias)
     log.warning("%s: %s was being attached when the last daemon ended; undone", guest.name, item.alias)
 
 

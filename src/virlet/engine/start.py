@@ -34,7 +34,7 @@ from virlet.engine.needs import hint_for, refuse
 from virlet.engine.reach import run_helper
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
-from virlet.engine.taps import open_all, put_back, run_downscripts, run_script
+from virlet.engine.taps import downscripts, leave, open_all, run_script
 from virlet.engine.tasks import together
 from virlet.engine.texts import print_xml
 from virlet.engine.waiting import answered
@@ -45,7 +45,7 @@ from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
-from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OnLoss, OpenTap, Ready, render
+from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OnLoss, Ready, render
 from virlet.plan.launch import NO_SANDBOX, plan_launch
 from virlet.plan.share import with_shared_memory
 from virlet.proc.logfile import cap, tail
@@ -187,11 +187,12 @@ class _Launch:
         self.record = self._prepare(undo)
         with FdTable() as fds:
             undo.callback(fds.unlink)
+            undo.push_async_callback(self._leave_taps)
             self.guest.context.fd_groups.lend(self.guest.uuid, self.plan.fds, fds)
             await open_all(fds, self._sources())
             doors = {net.alias: undo.enter_context(Door(path)) for net in self._helped() if (path := _dialled(net))}
             point("start.bound")
-            await self._taps(fds, undo)
+            await self._taps(fds)
             sock = dial(self.plan.monitor.path)
             undo.callback(sock.close)
             point("start.dialled")
@@ -226,23 +227,19 @@ class _Launch:
         fds.put(Accept(door.path), peer.detach())
         await self._helper(net, fds, undo)
 
-    async def _taps(self, fds: FdTable, undo: AsyncExitStack) -> None:
-        """Tell the live XML what the taps are called, and run the user's scripts."""
+    async def _taps(self, fds: FdTable) -> None:
+        """Tell the live XML what the taps are called, note what is to be run in the end, and run the user's scripts."""
         self.domain = with_targets(self.domain, fds.taps)
-        undo.push_async_callback(self._leave_taps)
+        self.record = replace(self.record, down=downscripts(self.domain.devices.interfaces))
+        if self.record.down:
+            self._write_down()
         for net in self.plan.nets:
             if net.script:
                 await run_script(net.script, target_of(self.domain, net.alias))
 
     async def _leave_taps(self) -> None:
         """At the end interfaces may have come and gone; a start that failed has those of its plan."""
-        guest = self.guest
-        domain = guest.live or self.domain
-        await run_downscripts(domain.devices.interfaces)
-        put_back(self._found() if guest.run is None else guest.run.record.put_back)
-
-    def _found(self) -> tuple[OpenTap, ...]:
-        return tuple(tap for net in self.plan.nets for tap in net.put_back)
+        await leave(self.record if self.guest.run is None else self.guest.run.record)
 
     def _helped(self) -> Iterator[NetPlan]:
         """Those whose helper is started now."""
@@ -271,7 +268,7 @@ class _Launch:
             leaves=plan.leaves,
             directories=(self.directory,),
             tainted=plan.tainted,
-            put_back=self._found(),
+            put_back=tuple(tap for net in plan.nets for tap in net.put_back),
         )
         guest.context.status.save(record)
         point("start.intended")

@@ -38,6 +38,7 @@ __all__ = [
     "FORMAT",
     "STORED",
     "Attaching",
+    "DownScript",
     "HelperRecord",
     "Phase",
     "Record",
@@ -89,6 +90,16 @@ class HelperRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DownScript:
+    """A program of the user's that is to be run with a device's name once that is no longer used."""
+
+    alias: str
+    """The interface's alias."""
+    path: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attaching:
     """An interface on its way into a running guest: undone by the next daemon, or finished if QEMU has the device."""
 
@@ -98,6 +109,8 @@ class Attaching:
     xml: str
     """The live ``<interface>``, address and alias included."""
     helper: HelperRecord | None = None
+    sends: tuple[str, ...] = ()
+    """Names of the descriptors that QEMU is sent: one that nothing takes keeps its device busy until it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,8 @@ class Record:
     tainted: tuple[str, ...] = ()
     put_back: tuple[OpenTap, ...] = ()
     """Devices of somebody else's to leave as they were (:attr:`virlet.plan.base.NetPlan.put_back`)."""
+    down: tuple[DownScript, ...] = ()
+    """What is to be run when the guest, or its interface, is gone; run again where the daemon died right after it."""
     attaching: tuple[Attaching, ...] = ()
     """One at most, since a guest has one job at a time."""
     unconfined: str = "started by an older virletd"

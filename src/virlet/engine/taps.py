@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from virlet.engine.fds import FdTable
+from virlet.engine.status import DownScript, Record
 from virlet.errors import InternalError, OperationTimeout, SystemFailure, VirletError
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.admin import bridge_acl
@@ -21,7 +22,7 @@ from virlet.proc.process import Process
 from virlet.proc.spawn import Command, spawn
 from virlet.proc.tun import TapFlag, open_tap
 
-__all__ = ["open_all", "put_back", "run_downscripts", "run_script"]
+__all__ = ["downscripts", "leave", "open_all", "run_script"]
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +93,27 @@ async def run_script(path: str, device: str) -> None:
         )
 
 
-async def run_downscripts(interfaces: Iterable[Interface]) -> None:
-    """What interfaces that are no longer used want to be run; a failure is reported."""
-    for nic in interfaces:
-        if nic.type is InterfaceType.ETHERNET and nic.downscript:
+def downscripts(interfaces: Iterable[Interface]) -> tuple[DownScript, ...]:
+    """What *interfaces*, whose devices are open, want to be run in the end."""
+    return tuple(
+        DownScript(nic.alias or "", nic.downscript, nic.target or "")
+        for nic in interfaces
+        if nic.type is InterfaceType.ETHERNET and nic.downscript
+    )
+
+
+async def leave(record: Record, alias: str | None = None) -> None:
+    """Leave the devices of *record*, or of its one interface *alias*, as they were found, and run the user's scripts.
+
+    QEMU has them open no longer.  What fails is reported.
+    """
+    _put_back(tap for tap in record.put_back if alias in (None, tap.alias))
+    for script in record.down:
+        if alias in (None, script.alias):
             try:
-                await run_script(nic.downscript, nic.target or "")
+                await run_script(script.path, script.device)
             except VirletError as error:
-                log.error("%s: %s", nic.alias, error)
+                log.error("%s: %s of '%s': %s", record.name, script.path, script.alias, error)
 
 
 async def _run(command: Command, name: str) -> tuple[str, str]:
@@ -122,7 +136,7 @@ async def _end_of(process: Process, name: str) -> None:
         raise OperationTimeout(f"{name} (pid {process.pid}) did not end within {PATIENCE:g} s")
 
 
-def put_back(taps: Iterable[OpenTap]) -> None:
+def _put_back(taps: Iterable[OpenTap]) -> None:
     """Leave devices of somebody else's with the settings that we found; one that is gone needs none."""
     for tap in taps:
         flags = (TapFlag.VNET_HDR if tap.vnet_hdr else 0) | (TapFlag.MULTI_QUEUE if tap.multi_queue else 0)

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from virlet.engine.guest import Guest, Run
-from virlet.engine.taps import put_back, run_downscripts
+from virlet.engine.taps import leave
 from virlet.enums import EventId
 from virlet.errors import OperationFailed, OperationTimeout
 from virlet.fault import point
@@ -96,7 +96,7 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
         accepts = helper is not None and helper.record.plan.on_loss is OnLoss.ACCEPT
         if accepts or nic.type is InterfaceType.VHOSTUSER:
             await drop_chardev(guest, alias)
-        await leave_taps(run, nic)
+        await leave_taps(run, alias)
     if guest.run is not run or guest.live is None:
         return
     guest.live = without_interface(guest.live, alias)
@@ -135,9 +135,11 @@ async def close_kept(guest: Guest, alias: str) -> None:
             return  # There are no more.
 
 
-async def leave_taps(run: Run, nic: Interface) -> None:
-    """Leave a tap device as it was found, and run the user's script."""
-    ours = [tap for tap in run.record.put_back if tap.alias == nic.alias]
-    put_back(ours)
-    run.record = replace(run.record, put_back=tuple(tap for tap in run.record.put_back if tap not in ours))
-    await run_downscripts((nic,))
+async def leave_taps(run: Run, alias: str) -> None:
+    """Leave the tap device of an interface that has gone as it was found, and run the user's script."""
+    await leave(run.record, alias)
+    run.record = replace(
+        run.record,
+        put_back=tuple(tap for tap in run.record.put_back if tap.alias != alias),
+        down=tuple(script for script in run.record.down if script.alias != alias),
+    )
