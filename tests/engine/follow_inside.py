@@ -53,7 +53,16 @@ async def prepared(root: Path, cache: Path) -> Facts:
     return replace(facts, qemu={str(qemu): replace(real, path=str(qemu))}, passt=old)
 
 
+def resolv_conf(root: Path) -> Path:
+    """A file of ours in the place of the host's."""
+    path = root / "resolv.conf"
+    path.write_text("nameserver 10.9.0.53\n")
+    subprocess.run(["mount", "--bind", str(path), os.path.realpath("/etc/resolv.conf")], check=True)
+    return path
+
+
 async def story(root: Path, cache: Path) -> None:
+    resolver = resolv_conf(root)
     dirs = Dirs(root / "c", root / "s", root / "h", root / "r")
     facts = await prepared(root, cache)
     driver = await open_driver("/session", dirs, facts)
@@ -104,6 +113,16 @@ async def story(root: Path, cache: Path) -> None:
     assert state()[1] not in (None, first[1])
 
     events.clear()
+    second = state()[1]
+    assert second is not None
+    resolver.write_text("nameserver 10.9.0.54\nnameserver 10.9.0.53\n")
+    await until(lambda: said("followed"), f"another nameserver came, and {events}")
+    assert "the host's nameserver is 10.9.0.54 now" in said("followed")
+    assert said("lost") == ""
+    assert state()[1] not in (None, second)
+    events.clear()
+    resolver.write_text("nameserver 10.9.0.54\n")
+
     second = state()[1]
     assert second is not None
     ip("route del default")

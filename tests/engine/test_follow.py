@@ -14,7 +14,7 @@ import pytest
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="elsewhere: no unshare(1)")
 def test_the_story_of_a_route(tmp_path_factory: pytest.TempPathFactory) -> None:
-    inside = ["unshare", "--map-root-user", "--net"]
+    inside = ["unshare", "--map-root-user", "--net", "--mount"]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
         pytest.skip("elsewhere: user namespaces are forbidden here")
     script = Path(__file__).with_name("follow_inside.py")

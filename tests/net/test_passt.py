@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virlet.model.interface import Interface
+from virlet.model.namespaces import VIRLET
 from virlet.net.base import Env, NetBackend
 from virlet.net.passt import Passt
 from virlet.plan.base import Dial, Listener, LogFile, OnLoss, Ready, render
@@ -133,6 +134,22 @@ def test_the_nameserver_is_offered_where_passt_can_be_told_what_is_behind_it(nic
     told = words(nic_of(), env_of(passt=new, nameservers=("::1", "127.0.0.53")))
     assert told[-8:] == ["--dns", "10.0.2.3", "--dns-host", "127.0.0.53", "--dns", "fec0::3", "--dns-host", "::1"]
     assert "--dns" not in words(nic_of(), env_of(passt=new))
+    helper = Passt().plan(nic_of(), env_of(passt=new)).helper
+    assert helper is not None
+    assert helper.follow is not None
+    assert (helper.follow.resolvers, helper.follow.answers) == ((4, 6), ("10.0.2.3", "fec0::3"))
+    named = "<virlet:dns-host address='10.1.0.9'/>"
+    pinned = nic_of(f"<virlet:passt xmlns:virlet='{VIRLET}'>{named}</virlet:passt>")
+    helper = Passt().plan(pinned, env_of(passt=new)).helper
+    assert helper is not None
+    assert helper.follow is not None
+    assert helper.follow.answers == ("fec0::3",)
+
+
+def test_an_old_passt_answers_where_it_offers_a_resolver_of_the_hosts_loopback(nic_of: NicOf, env_of: EnvOf) -> None:
+    told = words(nic_of(), env_of(nameservers=("127.0.0.53", "fd00::1")))
+    assert "10.0.2.3" not in told
+    assert told[-2:] == ["--dns-forward", "fec0::3"]
 
 
 @pytest.mark.parametrize(

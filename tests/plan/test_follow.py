@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virlet.plan.follow import Follow, Seen, Uplinks, copied, missing_route, outdated, seen
+from virlet.plan.follow import Follow, Seen, Uplinks, copied, missing_route, outdated, retold, seen
 
 WIFI = Uplinks(frozenset({(4, "wlan0")}), {"lo": 1, "wlan0": 2})
 BOTH = Uplinks(frozenset({(4, "wlan0"), (6, "wlan0")}), {"lo": 1, "wlan0": 2})
@@ -54,6 +54,61 @@ def test_one_that_needs_a_route_misses_it_where_there_is_none_for_it() -> None:
 )
 def test_only_what_has_come_asks_for_another_helper(follow: Follow, then: Uplinks, now: Uplinks, why: str) -> None:
     assert outdated(follow, seen(follow, then), now) == why
+
+
+def servers(*addresses: str) -> Uplinks:
+    return Uplinks(nameservers=addresses)
+
+
+ASKS = Follow(resolvers=(4, 6))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "asked"),
+    [
+        (["10.0.0.1"], ["10.0.0.2"], "10.0.0.2"),
+        (["10.0.0.1"], ["10.0.0.2", "10.0.0.1"], "10.0.0.2"),
+        (["10.0.0.1", "fd00::1"], ["10.0.0.1", "fd00::2"], "10.0.0.1 and fd00::2"),
+        (["10.0.0.1"], ["fd00::1"], "fd00::1"),
+        ([], ["10.0.0.1"], "10.0.0.1"),
+        (["10.0.0.1"], [], ""),
+        (["10.0.0.1"], ["10.0.0.1", "10.0.0.2"], ""),
+        (["10.0.0.1", "10.0.0.2"], ["10.0.0.1"], ""),
+        (["10.0.0.1"], ["fd00::1", "10.0.0.1"], ""),
+        (["10.0.0.1", "fd00::1"], ["10.0.0.1"], ""),
+        (["10.0.0.1"], ["fe80::1%eth0"], ""),
+        (["127.0.0.53"], ["127.0.0.53"], ""),
+    ],
+)
+def test_another_first_nameserver_asks_for_another_helper(then: list[str], now: list[str], asked: str) -> None:
+    why = outdated(ASKS, seen(ASKS, servers(*then)), servers(*now))
+    assert why == (f"the host's nameserver is {asked} now" if asked else "")
+
+
+def test_who_takes_no_nameservers_from_the_host_does_not_care() -> None:
+    assert outdated(OLD, seen(OLD, servers("10.0.0.1")), servers("10.0.0.2")) == ""
+    four = Follow(resolvers=(4,))
+    assert outdated(four, seen(four, servers("10.0.0.1", "fd00::1")), servers("10.0.0.1", "fd00::2")) == ""
+    assert outdated(ASKS, Seen(), servers("10.0.0.1")) == "", "an older daemon did not look"
+
+
+TOLD = Follow(resolvers=(4, 6), answers=("10.0.2.3", "fec0::3"))
+WORDS = ("passt", "--dns", "10.0.2.3", "--dns-host", "10.0.0.1", "--tcp-ports", "80")
+
+
+@pytest.mark.parametrize(
+    ("words", "now", "told"),
+    [
+        (WORDS, ["10.0.0.2"], WORDS[:4] + ("10.0.0.2",) + WORDS[5:]),
+        (WORDS, [], WORDS),
+        (WORDS, ["fd00::1"], (*WORDS, "--dns", "fec0::3", "--dns-host", "fd00::1")),
+        (WORDS[:1], ["10.0.0.2"], ("passt", "--dns", "10.0.2.3", "--dns-host", "10.0.0.2")),
+    ],
+)
+def test_the_next_helper_is_told_who_answers_now(words: tuple[str, ...], now: list[str], told: tuple[str, ...]) -> None:
+    assert retold(words, TOLD, now) == told
+    assert retold(told, TOLD, now) == told
+    assert retold(words, ASKS, now) == words
 
 
 @given(

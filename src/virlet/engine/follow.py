@@ -1,7 +1,7 @@
 """The host's network comes, goes and moves; guests follow.
 
-The kernel tells (:mod:`virlet.proc.routes`).  A change comes in a burst (link, addresses, routes of two families), so
-we look when it has been quiet for a moment, or at last when it never is.
+The kernel tells (:mod:`virlet.proc.routes`, :mod:`virlet.proc.resolver`).  A change comes in a burst (link, addresses,
+routes of two families, nameservers), so we look when it has been quiet for a moment, or at last when it never is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from virlet.engine.context import Context
 from virlet.errors import SystemFailure
 from virlet.plan.follow import Uplinks
+from virlet.proc.resolver import ResolverWatch
 from virlet.proc.routes import RouteWatch, uplinks
 
 __all__ = ["Follower"]
@@ -29,7 +30,7 @@ class Follower:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._watch: RouteWatch | None = None
+        self._watches: list[RouteWatch | ResolverWatch] = []
         self._known: Uplinks | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -37,23 +38,25 @@ class Follower:
     def open(self) -> None:
         """Begin; what has changed while no daemon watched is seen now.
 
-        A host without netlink is reported and not watched.
+        What the kernel does not let us watch is reported.
         """
-        try:
-            self._watch = RouteWatch()
-        except SystemFailure as error:
-            log.warning("guests do not follow changes of the host's network: %s", error)
-            return
-        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._readable, self._watch)
+        for kind in (RouteWatch, ResolverWatch):
+            try:
+                watch = kind()
+            except SystemFailure as error:
+                log.warning("guests do not follow changes of the host's network: %s", error)
+                continue
+            self._watches.append(watch)
+            asyncio.get_running_loop().add_reader(watch.fileno(), self._readable, watch)
         self._look()
 
-    def _readable(self, watch: RouteWatch) -> None:
+    def _readable(self, watch: RouteWatch | ResolverWatch) -> None:
         try:
             if watch.read():
                 self._soon()
         except SystemFailure as error:
             log.error("guests no longer follow changes of the host's network: %s", error)
-            self.close()
+            self._end(watch)
 
     def _soon(self) -> None:
         loop = asyncio.get_running_loop()
@@ -72,6 +75,8 @@ class Follower:
         if self._known is not None and now.routes != self._known.routes:
             there = ", ".join(f"IPv{family} by {link}" for family, link in sorted(now.routes))
             log.info("the host's default routes: %s", there or "none")
+        if self._known is not None and now.nameservers != self._known.nameservers:
+            log.info("the host's nameservers: %s", ", ".join(now.nameservers) or "none")
         self._known = now
         for guest in self._context.guests:
             for helper in tuple(guest.run.helpers.values()) if guest.run is not None else ():
@@ -82,7 +87,10 @@ class Follower:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._watch is not None:
-            asyncio.get_running_loop().remove_reader(self._watch.fileno())
-            self._watch.close()
-            self._watch = None
+        while self._watches:
+            self._end(self._watches[-1])
+
+    def _end(self, watch: RouteWatch | ResolverWatch) -> None:
+        self._watches.remove(watch)
+        asyncio.get_running_loop().remove_reader(watch.fileno())
+        watch.close()

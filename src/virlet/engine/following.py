@@ -11,7 +11,7 @@ from typing import Protocol
 from virlet.engine.helper_host import HelperHost
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
-from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, seen
+from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, retold, seen
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
 
@@ -71,9 +71,16 @@ class Following:
             self._helper.record = replace(record, seen=found)
 
     def pin(self) -> None:
-        """Keep the addresses that the guest was given: the next process would copy others from a changed host."""
-        record = self._helper.record
-        if record.plan.follow is None or record.plan.stderr is None or record.seen is None:
+        """Keep the addresses that the guest was given: the next process would copy others from a changed host.
+
+        The nameserver behind the address that the guest asks is the host's of now.
+        """
+        record, follow = self._helper.record, self._helper.record.plan.follow
+        if follow is None:
+            return
+        argv = retold(record.plan.argv, follow, self._host.uplinks().nameservers)
+        self._helper.record = record = replace(record, plan=replace(record.plan, argv=argv))
+        if record.plan.stderr is None or record.seen is None:
             return
         words = [word for word in (*record.plan.argv, *record.pins) if isinstance(word, str)]
         found = copied(tail(record.plan.stderr.path, LOOK_BACK), words, record.seen.families)

@@ -7,7 +7,6 @@ import resource
 import socket
 import stat
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from virlet.plan.facts import HostFacts, Support, Topology
@@ -56,7 +55,7 @@ def probe_host(kvm: Support) -> HostFacts:
         vhost_net=os.access("/dev/vhost-net", os.R_OK | os.W_OK),
         landlock=_landlock(),
         share_memory=os.environ.get(SHARE_MEMORY) == "yes",
-        nameservers=tuple(_nameservers()),
+        nameservers=now.nameservers,
         groups=frozenset({os.getegid(), *os.getgroups()}),
         bridge_helper=(helper := _bridge_helper()),
         bridge_helper_may=_may_bridge(helper),
@@ -111,14 +110,6 @@ def _topology() -> Topology:
     threads = max(places.count(place) for place in places)
     nodes = max(1, len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))))
     return Topology(nodes, max(1, len(packages) // nodes), cores, threads)
-
-
-def _nameservers() -> Iterator[str]:
-    """``nameserver ADDRESS`` of resolv.conf(5); a link-local one keeps its zone."""
-    for line in _read("/etc/resolv.conf").splitlines():
-        match line.split():
-            case ["nameserver", address, *_]:
-                yield address
 
 
 def _bridge_helper() -> str:

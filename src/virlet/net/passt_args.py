@@ -14,7 +14,7 @@ from virlet.net.base import Env
 from virlet.net.forwards import flatten, forwards_everything
 from virlet.net.guest_forwards import no_guest_forwards
 from virlet.net.passt_follow import passt_follow
-from virlet.net.passt_options import passt_options
+from virlet.net.passt_options import host_answers, passt_options
 from virlet.net.passt_params import check_params
 from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import Access, FdSource, FileNeed, Forward, HelperPlan, LogFile, OnLoss, Ready, Word
@@ -61,7 +61,7 @@ def passt_helper(
     passt = env.facts.passt
     assert passt is not None  # judged before
     argv = tuple(passt_argv(nic, env, *how))
-    follow = passt_follow(nic, passt, argv)
+    follow = passt_follow(nic, passt, argv, host_answers(nic, passt))
     return HelperPlan(
         name="passt",
         argv=argv,

@@ -14,8 +14,8 @@ from virlet.plan.follow import Follow
 __all__ = ["passt_follow"]
 
 
-def passt_follow(nic: Interface, passt: PasstFacts, argv: Sequence[Word]) -> Follow:
-    """What the passt of that command line depends on.
+def passt_follow(nic: Interface, passt: PasstFacts, argv: Sequence[Word], answers: tuple[str, ...] = ()) -> Follow:
+    """What the passt of that command line depends on; for *answers* see :attr:`virlet.plan.follow.Follow.answers`.
 
     A passt of 2023 leaves a family out that has no route when it starts, and refuses to start where neither has one,
     unless it is told both link and addresses.  A later one always starts, and leaves out what it has to copy.
@@ -33,7 +33,23 @@ def passt_follow(nic: Interface, passt: PasstFacts, argv: Sequence[Word]) -> Fol
         families=tuple(family for family in wanted if every or family not in pinned),
         needs_route=passt.needs_route and not (link and pinned),
         devices=tuple(dict.fromkeys(rule.dev for rule in nic.port_forwards if rule.dev)),
+        resolvers=tuple(sorted(set(map(_family, answers)) or _reads(words, wanted))),
+        answers=answers,
     )
+
+
+def _reads(words: Sequence[str], wanted: Sequence[int]) -> set[int]:
+    """Families whose nameservers passt reads from the host's file: to offer them, or to ask them for the guest.
+
+    One that is told any nameserver to offer does not read the file.
+    """
+    if "--dns" in words:
+        return set()
+    values = list(pairwise(words))
+    if "--no-dhcp-dns" not in words:
+        return set(wanted)
+    forwards = {_family(value) for word, value in values if word == "--dns-forward"}
+    return forwards - {_family(value) for word, value in values if word == "--dns-host"}
 
 
 def _family(value: str) -> int:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from virlet.model.interface import Interface
 from virlet.model.passt import PasstOptions
-from virlet.net.addressing import guest_view
+from virlet.net.addressing import View, guest_view
 from virlet.net.base import Env
 from virlet.net.forwards import spec
 from virlet.net.rules import rules_of
 from virlet.plan.facts import PasstFacts
+from virlet.plan.follow import resolver
 
-__all__ = ["Option", "passt_options"]
+__all__ = ["Option", "host_answers", "passt_options"]
 
 _SWITCHES = ("tcp", "udp", "icmp", "dhcp", "ndp", "dhcpv6", "ra")
 _NOTHING = PasstOptions()
@@ -80,26 +81,47 @@ def _like_slirp(nic: Interface, passt: PasstFacts, env: Env, more: PasstOptions)
     if more.ipv6 is not False:
         yield Option("address", str(view.guest6))
         yield Option("gateway", str(view.host6))
-    dns: list[tuple[IPv4Address | IPv6Address, bool | None]] = [(view.dns4, more.ipv4), (view.dns6, more.ipv6)]
-    answered = [address for address, on in dns if on is not False]
-    for address in answered:
-        if not any(item.address.version == address.version for item in more.dns_forward):
+    for address in _asked(view, more):
+        named = any(item.address.version == address.version for item in more.dns_forward)
+        if not named and not _offers_gateway(passt, resolver(env.facts.host.nameservers, address.version)):
             yield Option("dns-forward", str(address))
-    if not passt.knows("dns-host") or more.dns or more.dns_forward or more.dhcp_dns is False:
-        return
-    for address in answered:
+    for address in _answers(view, passt, more):
         if any(item.address.version == address.version for item in more.dns_host):
             yield Option("dns", str(address))
             continue
-        resolver = next((one for one in env.facts.host.nameservers if _same_family(address, one)), None)
-        if resolver is not None:
+        found = resolver(env.facts.host.nameservers, address.version)
+        if found is not None:
             yield Option("dns", str(address))
-            yield Option("dns-host", resolver)
+            yield Option("dns-host", found)
 
 
-def _same_family(address: IPv4Address | IPv6Address, other: str) -> bool:
-    """A link-local address with a zone is none that passt can be told."""
-    return "%" not in other and (":" in other) == (address.version == 6)
+def _offers_gateway(passt: PasstFacts, host: str | None) -> bool:
+    """A passt that cannot be told what to offer offers the gateway in the place of a resolver on the host's loopback.
+
+    It answers there unless it is told to answer elsewhere (tried with 2023-03).
+    """
+    return not passt.knows("dns-host") and host is not None and ip_address(host).is_loopback
+
+
+def _asked(view: View, more: PasstOptions) -> list[IPv4Address | IPv6Address]:
+    dns: list[tuple[IPv4Address | IPv6Address, bool | None]] = [(view.dns4, more.ipv4), (view.dns6, more.ipv6)]
+    return [address for address, on in dns if on is not False]
+
+
+def _answers(view: View, passt: PasstFacts, more: PasstOptions) -> list[IPv4Address | IPv6Address]:
+    if not passt.knows("dns-host") or more.dns or more.dns_forward or more.dhcp_dns is False:
+        return []
+    return _asked(view, more)
+
+
+def host_answers(nic: Interface, passt: PasstFacts) -> tuple[str, ...]:
+    """Addresses of the guest's nameservers, of which passt is told by us that a nameserver of the host's answers."""
+    more = nic.passt or _NOTHING
+    if nic.wants_passt:
+        return ()
+    named = {item.address.version for item in more.dns_host}
+    answers = _answers(guest_view(nic.ips, nic.mac or ""), passt, more)
+    return tuple(str(address) for address in answers if address.version not in named)
 
 
 def _messages(more: PasstOptions, where: str) -> Iterator[Option]:

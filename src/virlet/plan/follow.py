@@ -2,7 +2,7 @@
 
 passt sends guests' traffic where the kernel's routes lead, so most changes need nothing.  What it settles once and for
 all at its start was found by experiment (docs/network.md): which address families there are, which addresses it copies,
-and to which links its listening sockets are bound.
+to which links its listening sockets are bound, and which nameservers the host has.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
+from typing import TypeVar
 
-__all__ = ["ROUTE", "Follow", "Seen", "Uplinks", "copied", "missing_route", "outdated", "seen"]
+__all__ = ["ROUTE", "Follow", "Seen", "Uplinks", "copied", "missing_route", "outdated", "resolver", "retold", "seen"]
+
+T = TypeVar("T")
 
 ROUTE = "a default route"
 """What a passt of 2023 waits for, as people are told."""
@@ -28,6 +31,8 @@ class Uplinks:
     """Default routes: address family (4 or 6) and name of the link."""
     indexes: Mapping[str, int] = field(default_factory=dict)
     """Every link's number by its name; a link that is made anew has another one."""
+    nameservers: tuple[str, ...] = ()
+    """The host's, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,10 @@ class Follow:
     """It refuses to start where there is none."""
     devices: tuple[str, ...] = ()
     """Links that its sockets are bound to."""
+    resolvers: tuple[int, ...] = ()
+    """Address families whose nameservers it takes from the host."""
+    answers: tuple[str, ...] = ()
+    """Addresses at which its guest asks, of which it is told by words which of the host's nameservers answers there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class Seen:
     """Those of :attr:`Follow.families` that had a route."""
     devices: tuple[int, ...] = ()
     """The numbers of :attr:`Follow.devices`, 0 for one that is missing."""
+    nameservers: tuple[str, ...] | None = None
+    """The host's first one of each family of :attr:`Follow.resolvers` that had one; None: it does not matter."""
 
 
 def seen(follow: Follow, uplinks: Uplinks, pins: Sequence[str] = ()) -> Seen:
@@ -62,7 +73,15 @@ def seen(follow: Follow, uplinks: Uplinks, pins: Sequence[str] = ()) -> Seen:
     return Seen(
         tuple(family for family in follow.families if family in there),
         tuple(uplinks.indexes.get(name, 0) for name in follow.devices),
+        tuple(filter(None, (resolver(uplinks.nameservers, each) for each in follow.resolvers)))
+        if follow.resolvers
+        else None,
     )
+
+
+def resolver(nameservers: Sequence[str], family: int) -> str | None:
+    """The first of that family; none with a zone, which passt cannot be told."""
+    return next((each for each in nameservers if "%" not in each and _address(each, family)), None)
 
 
 def missing_route(follow: Follow, uplinks: Uplinks) -> bool:
@@ -87,7 +106,29 @@ def outdated(follow: Follow, then: Seen, uplinks: Uplinks) -> str:
     for name, before, after in zip(follow.devices, then.devices, now.devices, strict=False):
         if after not in (0, before):
             return f"{name} is another link than it was"
+    if then.nameservers is not None and _asks_others(then.nameservers, now.nameservers or ()):
+        return f"the host's nameserver is {' and '.join(now.nameservers or ())} now"
     return ""
+
+
+def _asks_others(then: Sequence[str], now: Sequence[str]) -> bool:
+    """A family that has come, or gone while another serves, is no reason to end the guest's connections."""
+    common = [(one, other) for one in then for other in now if (":" in one) == (":" in other)]
+    return bool(now) and (not common or any(one != other for one, other in common))
+
+
+def retold(words: Sequence[T], follow: Follow, nameservers: Sequence[str]) -> tuple[T | str, ...]:
+    """The command line *words* with those of *nameservers* that answer for :attr:`Follow.answers`.
+
+    An address for which the host has no nameserver now keeps the one that it had.
+    """
+    kept: list[T | str] = list(words)
+    for answer in follow.answers:
+        at = next((n for n in range(len(kept) - 1) if kept[n : n + 2] == ["--dns", answer]), len(kept))
+        found = resolver(nameservers, 6 if ":" in answer else 4)
+        if found is not None:
+            kept[at : at + 4] = ["--dns", answer, "--dns-host", found]
+    return tuple(kept)
 
 
 _COPIED = re.compile(r"^(DHCP|NDP/DHCPv6):\n((?:^[ \t]+\S.*\n)+)", re.MULTILINE)
