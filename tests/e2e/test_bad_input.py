@@ -40,7 +40,7 @@ def _nothing_is_left(one: Session) -> Iterator[None]:
     assert one.process.poll() is None
 
 
-def settled(look: Callable[[], T], wanted: T, seconds: float = 3) -> T:
+def settled(look: Callable[[], T], wanted: T, seconds: float = 30) -> T:
     """What *look* sees once it is *wanted*, or at last: the daemon hears of a client's end after the client ended."""
     deadline = time.monotonic() + seconds
     while (seen := look()) != wanted and time.monotonic() < deadline:
@@ -134,6 +134,7 @@ def test_a_missing_kernel_is_named_with_its_line(one: Session) -> None:
     text = start_error(one, "nokernel", domain("nokernel", kernel=Path("/nowhere/vmlinuz")))
     assert "/nowhere/vmlinuz" in text
     assert "No such file or directory" in text
+    assert re.search(r"line \d+, column \d+: os/kernel", text), text
 
 
 def test_a_program_that_is_no_emulator_is_named_with_its_line(one: Session) -> None:
@@ -158,7 +159,9 @@ def test_a_missing_emulator_is_named(one: Session) -> None:
 
 def test_an_interface_that_does_not_exist_is_named(one: Session) -> None:
     nic = "<interface type='user'><model type='virtio'/><backend type='passt'/><source dev='nope0'/></interface>"
-    assert "nope0" in start_error(one, "nodev", domain("nodev", nic))
+    text = start_error(one, "nodev", domain("nodev", nic))
+    assert "nope0" in text
+    assert re.search(r"line \d+, column \d+: devices/interface", text), text
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

@@ -90,7 +90,7 @@ def inode(sock: socket.socket) -> str:
 
 def until(reached: Callable[[], bool], what: str) -> None:
     """Wait for what the daemon does when it sees that a client has gone, which is later than the client's own end."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not reached():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

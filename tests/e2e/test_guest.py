@@ -90,7 +90,7 @@ def test_who_comes_late_is_answered_too(boot: Boot) -> None:
     raw = boot(*SLIRP)
     raw.console.ready()
     late = Console(raw.serial)
-    late.ready(timeout=5)
+    late.ready(timeout=30)
     assert late.lease == raw.console.lease
 
 
@@ -105,7 +105,7 @@ def test_a_person_can_type_commands(boot: Boot) -> None:
     raw = boot(cmdline="virlet.nonet")
     raw.console.ready()
     raw.serial.sendall(b"cd /etc\recho I am in $PWD\r")
-    raw.console.until("# I am in /etc$", timeout=5)
+    raw.console.until("# I am in /etc$", timeout=30)
 
 
 def test_a_guest_that_says_nothing_is_reported_with_its_last_words(boot: Boot) -> None:

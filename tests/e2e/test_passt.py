@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from domains import Ports, domain, free_ports, passt_nic
-from session import Session, alive, console_of, gone, session
+from session import Session, alive, console_of, gone, session, until
 from traffic import answer, traffic_back
 
 pytestmark = [
@@ -18,9 +18,6 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.usefixtures("leaks_allowed"),  # The guest outlives the tests that share it; the last one looks.
 ]
-
-BACK_AGAIN = 5.0
-"""Seconds within which traffic must be back; the figure itself is the benchmark's."""
 
 
 class Running:
@@ -92,40 +89,47 @@ def test_suspend_stops_the_guest_and_resume_brings_its_traffic_back(running: Run
     assert virsh("domstate", "--reason", "demo") == "paused (user)"
     virsh("resume", "demo")
     assert virsh("domstate", "--reason", "demo") == "running (unpaused)"
-    assert running.banner()
+    traffic_back(running.ports.ssh, time.monotonic())
+
+
+def restarts(running: Running) -> int:
+    (helper,) = running.session.virlet_json("info", "demo")["details"]["helpers"]
+    return int(helper["restarts"])
 
 
 def test_a_killed_passt_is_replaced_before_anybody_complains(running: Running) -> None:
     assert running.banner()
     for _ in range(3):
-        (pid,) = running.session.helpers("passt")
+        pid = running.session.helper("passt")
         os.kill(pid, signal.SIGKILL)
-        assert traffic_back(running.ports.ssh, time.monotonic()) < BACK_AGAIN
-    details = running.session.virlet_json("info", "demo")
-    assert "3" in str(details), details
+        assert gone([pid])
+        traffic_back(running.ports.ssh, time.monotonic())
+    until(lambda: restarts(running) == 3, lambda: f"three restarts, not {restarts(running)}")
 
 
 def test_the_guest_outlives_a_killed_daemon_and_is_adopted(running: Running) -> None:
     one = running.session
-    guest = one.virsh("domid", "demo")
+    guest, before = one.virsh("domid", "demo"), one.virsh("domstate", "--reason", "demo")
+    assert before.startswith("running ")
     one.stop_daemon(signal.SIGKILL)
     assert running.banner()
     one.start_daemon()
-    assert one.virsh("domstate", "--reason", "demo") == "running (booted)" or "running" in one.virsh("domstate", "demo")
+    assert one.virsh("domstate", "--reason", "demo") == before
     assert one.virsh("domid", "demo") == guest
-    (pid,) = one.helpers("passt")
+    pid = one.helper("passt")
     os.kill(pid, signal.SIGKILL)
-    assert traffic_back(running.ports.ssh, time.monotonic()) < BACK_AGAIN
+    assert gone([pid])
+    traffic_back(running.ports.ssh, time.monotonic())
 
 
 def test_a_passt_that_died_while_no_daemon_ran_is_replaced_when_one_returns(running: Running) -> None:
     one = running.session
-    (pid,) = one.helpers("passt")
+    pid = one.helper("passt")
     one.stop_daemon(signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     assert gone([pid])
     one.start_daemon()
-    assert traffic_back(running.ports.ssh, time.monotonic()) < BACK_AGAIN
+    traffic_back(running.ports.ssh, time.monotonic())
 
 
 def test_a_reset_guest_boots_again_and_gets_its_address_again(running: Running) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from domains import domain
+from domains import domain, free_ports
 from session import Session, console_of, session
+from traffic import answer
 
 from virlet.proc.confine import landlock_version
 
@@ -19,6 +20,7 @@ pytestmark = [
 ]
 
 NIC = """<interface type='user' xmlns:virlet='https://virlet.dev/schemas/domain/1'><model type='virtio'/>
+<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
 <virlet:backend name='passt'/><virlet:passt>{options}</virlet:passt></interface>"""
 CLOSED = "<virlet:map-host-loopback address='none'/>"
 
@@ -27,8 +29,8 @@ class Running:
     """One guest."""
 
     def __init__(self, one: Session, name: str, options: str) -> None:
-        self.session, self.name = one, name
-        one.define(domain(name, NIC.format(options=options)))
+        self.session, self.name, self.port = one, name, free_ports(24600).ssh
+        one.define(domain(name, NIC.format(options=options, port=self.port)))
         one.virsh("start", name)
         self.console = console_of(one, name)
         self.console.ready(120)
@@ -55,8 +57,9 @@ def running() -> Iterator[Running]:
 def test_the_hosts_loopback_is_out_of_reach_where_the_xml_says_so(running: Running) -> None:
     """That the gateway's address leads there otherwise is shown by test_matrix.py."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(4)
+        server.settimeout(6)  # A second more than the guest tries.
         assert not running.reaches(server)
+    assert answer(running.port) == "SSH-2.0-virlet-guest", "its network works all the while"
 
 
 def test_qemu_is_filtered_has_no_privileges_and_is_confined(running: Running) -> None:

@@ -44,8 +44,8 @@ def count(one: Session) -> Count:
 
 
 def settles(one: Session, before: Count) -> bool:
-    """As before within five seconds: the daemon sees the last virsh hang up a little later than virsh has ended."""
-    deadline = time.monotonic() + 5
+    """As before, soon: the daemon sees the last virsh hang up a little later than virsh has ended."""
+    deadline = time.monotonic() + 30
     while count(one) != before:
         if time.monotonic() > deadline:
             return False
@@ -71,7 +71,7 @@ def test_a_passt_killed_in_a_row_is_replaced_each_time(one: Session, capsys: pyt
     for _ in range(ROUNDS):
         # The wait is the fault's own: a passt that dies younger than this counts towards a crash loop.
         time.sleep(max(0.0, born + SETTLED - time.monotonic()))
-        (pid,) = one.helpers("passt")
+        pid = one.helper("passt")
         os.kill(pid, signal.SIGKILL)
         born = time.monotonic()
         took.append(traffic_back(ports.ssh, born))
@@ -98,5 +98,7 @@ def test_starts_and_destroys_leave_nothing(one: Session, capsys: pytest.CaptureF
     for _ in range(ROUNDS):
         cycle()
         assert settles(one, before), (count(one), before)
+    grown = resident(one) - memory
     with capsys.disabled():
-        print(f"\n{ROUNDS} starts and destroys: resident memory {memory} KiB before, {resident(one)} KiB after")
+        print(f"\n{ROUNDS} starts and destroys: resident memory {memory} KiB before, {grown:+} KiB afterwards")
+    assert grown < 4096  # 250 KiB after 20 rounds; a guest's plan and records alone are more than 100 KiB.

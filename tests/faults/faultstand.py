@@ -47,7 +47,7 @@ class Nursery:
 
     def close(self) -> None:
         self._sock.close()
-        self._process.wait(10)
+        self._process.wait(30)
 
 
 def free_ports(count: int) -> list[int]:
@@ -82,11 +82,13 @@ class Stand:
         """Where the daemon's root is seen, if it has mounts of its own."""
         self.quiet = 0
         """Descriptors of a daemon that has no guest and no client."""
+        self.ended: int | None = None
+        """How the last daemon that ended did so, as :func:`os.waitstatus_to_exitcode` says it."""
 
     # --- daemons ------------------------------------------------------------------------------------------------
 
     def begin(self, fault: str = "", *, before: str = "pass", argv: tuple[str, ...] = (), **env: str) -> bool:
-        """Start a daemon that dies at *fault*; False when it ended before it was ready."""
+        """Start a daemon that dies at *fault*; False when it ended before it was ready, *ended* says how."""
         assert not self.pid
         reading, writing = os.pipe()
         told = {**self.env, **env, **({"VIRLET_FAULT": fault} if fault else {})}
@@ -112,7 +114,7 @@ class Stand:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def died(self, timeout: float = 15) -> int:
+    def died(self, timeout: float = 60) -> int:
         """Wait for the daemon's end; how it ended, as :func:`os.waitstatus_to_exitcode` says it."""
         pidfd = os.pidfd_open(self.pid)
         ended, _, _ = select.select([pidfd], [], [], timeout)
@@ -122,7 +124,8 @@ class Stand:
         assert ended, f"virletd did not end within {timeout} s\n{self.log()}"
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
-        return os.waitstatus_to_exitcode(status)
+        self.ended = os.waitstatus_to_exitcode(status)
+        return self.ended
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         os.kill(self.pid, how)
@@ -173,7 +176,7 @@ class Stand:
         ]
         return sorted(str(path.relative_to(base)) for path in found)
 
-    def until(self, what: Callable[[], object], why: str, timeout: float = 10) -> None:
+    def until(self, what: Callable[[], object], why: str, timeout: float = 30) -> None:
         """Wait for something that no descriptor tells of: another process has seen what we did."""
         deadline = time.monotonic() + timeout
         while not what():
@@ -193,7 +196,7 @@ class Stand:
     def answers(self, port: int) -> bool:
         """Whether the fake guest behind that forwarded port answers."""
         try:
-            with socket.create_connection(("127.0.0.1", port), 2) as stream:
+            with socket.create_connection(("127.0.0.1", port), 5) as stream:
                 return stream.makefile().readline().startswith("fake guest")
         except OSError:
             return False

@@ -273,6 +273,24 @@ def test_a_clock_that_jumps_changes_nothing(stand: Stand, house: House, years: i
         house.healed(connection)
 
 
+def test_a_clock_that_jumps_while_the_daemon_runs_changes_nothing(stand: Stand, house: House) -> None:
+    jumps = stand.base / "jumps"
+    jumps.write_text("0")
+    shift = f"import time; real = time.time; time.time = lambda: real() + float(open({str(jumps)!r}).read() or 0)"
+    assert stand.begin(before=shift)
+    with stand.client() as connection:
+        house.prepare(connection)
+        for years in (10, -10, 0):
+            jumps.write_text(str(years * 31_557_600))
+            stand.consistent(connection)
+            for _ in range(3):
+                house.unharmed()
+            connection.lookup_by_name("guest1").start()
+            stand.consistent(connection)
+            connection.lookup_by_name("guest1").destroy()
+        house.healed(connection)
+
+
 def test_a_runtime_directory_that_vanishes_is_made_again(stand: Stand, house: House) -> None:
     assert stand.begin()
     with stand.client() as connection:

@@ -20,8 +20,6 @@ from virlet.client.sync import Connection, connect
 pytestmark = [pytest.mark.faults]
 
 DEFINED, RUNNING, CLIENTS = 1000, 50, 1000
-BUSY = 1.5
-"""Load for each CPU above which a second of the daemon's is no second of a clock's."""
 
 
 def define_many(stand: Stand, connection: Connection, ports: list[int]) -> None:
@@ -51,8 +49,7 @@ def test_a_thousand_definitions_and_fifty_guests_are_there_again_in_two_seconds(
             assert sum(domain.is_active() for domain in domains) == RUNNING
     with capsys.disabled():
         print(f"\n{DEFINED} definitions, {RUNNING} guests: ready after {min(walls):.2f} s ({min(works):.2f} s CPU)")
-    busy = os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
-    assert min(works if busy else walls) < 2
+    assert min(works) < 2  # Work: on a machine that others use, too, a clock tells of them.
     assert all(stand.answers(port) for port in ports)
     with stand.client() as connection:
         for domain in connection.domains(1):
@@ -147,23 +144,44 @@ def test_a_thousand_idle_clients_and_a_deaf_one_slow_nobody_down(
     stand.flat()
 
 
-def test_a_client_that_dies_inside_a_call_leaves_a_whole_guest(stand: Stand) -> None:
-    assert stand.begin()
-    stand.quiet = stand.descriptors()
+HELD = "import os, signal, virlet.fault; virlet.fault._reached = lambda: os.kill(os.getpid(), signal.SIGSTOP)"
+"""A daemon that stands still at its fault instead of dying there, until it gets SIGCONT."""
+
+
+def held(stand: Stand) -> bool:
+    return Path(f"/proc/{stand.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def dies_inside(stand: Stand, what: str) -> None:
+    """A client asks for *what* and is killed while the daemon is at work on it."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException), connect(stand.uri, start=False) as mine:
+            getattr(mine.lookup_by_name("one"), what)()
+        os._exit(0)
+    stand.until(lambda: held(stand), f"{what} comes to its fault")
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, "it had its answer already"
+    os.kill(stand.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [("start", at) for at in ("start.intended", "start.qemu", "start.ready", "start.owned", "start.told")]
+    + [("destroy", at) for at in ("destroy.intended", "stop.helpers", "stop.noticed")],
+)
+def test_a_client_that_dies_inside_a_call_leaves_a_whole_guest(stand: Stand, what: str, fault: str) -> None:
     (port,) = free_ports(1)
+    assert stand.begin(fault, before=HELD)
+    stand.quiet = stand.descriptors()
     with stand.client() as connection:
-        connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port)))
-        for what in ("start", "destroy", "start", "destroy"):
-            child = os.fork()
-            if child == 0:
-                with contextlib.suppress(BaseException), connect(stand.uri, start=False) as mine:
-                    getattr(mine.lookup_by_name("one"), what)()
-                os._exit(0)
-            # Anywhere in its life: before, in and after the call.
-            time.sleep(0.003 * (port % 7 + 1))
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            stand.consistent(connection)
+        one = connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port)))
+        if what == "destroy":
+            one.start()
+        dies_inside(stand, what)
+        # What it began goes on without it.
+        stand.until(lambda: one.is_active() == (what == "start"), f"{what} is done")
+        stand.consistent(connection)
         stand.nothing(connection)
     stand.flat()
 
