@@ -309,6 +309,8 @@ class Problem:
     """1-based line in the XML text as the user gave it."""
     column: int | None = None
     """1-based column in that line."""
+    text: str = ""
+    """What the line is of, where that is not the text that was given."""
 
     def where(self) -> str:
         """``line 7, column 3`` or nothing."""
@@ -335,7 +337,7 @@ class BadConfig(VirletError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         first = self.problems[0]
-        super().__init__("; ".join(map(_sentence, self.problems)), code=first.code, domain=first.domain)
+        super().__init__("; ".join(map(sentence, self.problems)), code=first.code, domain=first.domain)
 
     @property
     def message(self) -> str:
@@ -343,9 +345,11 @@ class BadConfig(VirletError):
         return kind.prefix + self.detail
 
 
-def _sentence(problem: Problem) -> str:
+def sentence(problem: Problem) -> str:
+    """A problem in one line, with its place and hint."""
     place = problem.where()
-    text = problem.message + (f" ({place}: {problem.path})" if place else "")
+    whose = f" of {problem.text}" if problem.text else ""
+    text = problem.message + (f" ({place}: {problem.path}{whose})" if place else "")
     return text + (f" (hint: {problem.hint})" if problem.hint else "")
 
 

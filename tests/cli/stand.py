@@ -35,6 +35,12 @@ from virlet.errors import BadConfig, NoDomain, NoSupport, OperationFailed, Opera
 LOG = b"first line\nsecond \x1b[31mline\n"
 
 
+def verdict(name: str, concerned: bool, reason: str, hint: str | None = None) -> Mapping[str, object]:
+    """What ``explain`` says of a backend that is not chosen; one with a hint cannot be."""
+    ok = concerned and hint is None
+    return {"name": name, "chosen": False, "concerned": concerned, "ok": ok, "reason": reason, "hint": hint}
+
+
 def forward(proto: str, address: str | None, start: int | str, end: int | None, to: int | str) -> Mapping[str, object]:
     """A forwarded range as virletd tells it."""
     return {"proto": proto, "address": address, "dev": None, "start": start, "end": end, "to": to}
@@ -302,6 +308,8 @@ class Names:
         return "qemu"
 
     async def explain(self, uuid: UUID | None, xml: str | None) -> Mapping[str, object]:
+        if xml is not None and "nowhere" in xml:
+            return {"name": "nowhere", "interfaces": [], "problems": ["there is no QEMU"]}
         return {
             "name": "file" if uuid is None else self._guest(uuid).name,
             "commands": ["qemu -name x", "passt --fd 3"],
@@ -311,6 +319,13 @@ class Names:
                     "backend": "passt",
                     "why": ["it is the fastest that works here"],
                     "forwards": [forward("tcp", None, 2022, 2022, 22)],
+                    "backends": [
+                        {"name": "passt", "chosen": True, "concerned": True, "ok": True, "reason": "", "hint": None},
+                        verdict("slirp", True, "built into QEMU"),
+                        verdict("slirp-helper", True, "there is no libslirp", "install it"),
+                        verdict("bridge", False, "not for interfaces of type 'user'"),
+                        verdict("null", False, "not for interfaces of type 'user'"),
+                    ],
                 }
             ],
             "problems": [],

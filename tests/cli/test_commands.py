@@ -127,12 +127,22 @@ def test_explain_takes_a_name_or_a_file(virlet: Virlet, server: Connection, home
     assert virlet("explain", "web").out == (
         "name: web\ninterfaces:\n  - alias: net0\n"
         "    backend: passt\n    why:\n      - it is the fastest that works here\n"
-        "    forwards:\n      - tcp *:2022 reaches 22\nproblems: none\n"
+        "    forwards:\n      - tcp *:2022 reaches 22\n"
+        "    backends:\n      - passt: yes, and chosen\n      - slirp: yes, built into QEMU\n"
+        "      - slirp-helper: no, there is no libslirp (install it)\n"
+        "      - bridge, null: no, not for interfaces of type 'user'\nproblems: none\n"
         "commands:\n  qemu -name x\n  passt --fd 3\n"
     )
     assert virlet("explain", "web", "--json").json["interfaces"][0]["forwards"][0]["to"] == 22
     assert virlet("explain", str(home.path / "web.xml"), "--json").json["name"] == "file"
     assert virlet("explain", "-", "--json", stdin=xml("x")).json["name"] == "file"
+
+
+def test_explain_says_what_keeps_a_guest_from_starting_and_fails(virlet: Virlet, server: Connection, xml: Xml) -> None:
+    assert server.hostname()
+    ran = virlet("explain", "-", stdin=xml("nowhere"))
+    assert (ran.code, ran.out) == (6, "name: nowhere\ninterfaces: none\nproblems:\n  - there is no QEMU\n")
+    assert virlet("explain", "-", "--json", stdin=xml("nowhere")).code == 6
 
 
 def test_ports_are_a_line_each(virlet: Virlet, server: Connection, xml: Xml) -> None:

@@ -197,6 +197,26 @@ async def test_capabilities_name_what_can_be_started(driver: QemuDriver) -> None
         await driver.domain_capabilities(None, None, "nope", None)
 
 
+async def test_explain_has_every_backends_answer_also_where_nothing_can_start(driver: QemuDriver, xml: Xml) -> None:
+    card = "<interface type='user'>{}</interface>"
+    told = await driver.explain(None, xml(devices=card.format("")))
+    names = [each["name"] for each in told["interfaces"][0]["backends"]]  # type: ignore[index]
+    assert names[:4] == ["passt-vhost-user", "passt", "slirp-helper", "slirp"]
+    bad = card.format("<source dev='nope0'/><tune><sndbuf>9</sndbuf></tune>")
+    told = await driver.explain(None, xml(devices=bad))
+    assert "commands" not in told
+    (nic,) = told["interfaces"]  # type: ignore[misc]
+    assert nic["backend"] is None
+    assert [each["name"] for each in nic["backends"]] == names
+    assert not any(each["ok"] for each in nic["backends"])
+    assert all(each["reason"] for each in nic["backends"])
+    problems = "\n".join(told["problems"])  # type: ignore[arg-type]
+    assert "nope0" in problems
+    assert "<sndbuf>" in problems
+    assert "line " in problems
+    assert "devices/interface[1]/tune/sndbuf of dumpxml --inactive)" in problems
+
+
 async def test_explain_and_native_say_what_a_start_would_do(driver: QemuDriver, xml: Xml) -> None:
     uuid = (await driver.define(xml(), 0)).uuid
     told = await driver.explain(uuid, None)

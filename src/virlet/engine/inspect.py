@@ -10,13 +10,15 @@ from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Context
 from virlet.engine.guest import Guest
 from virlet.engine.needs import file_problem, port_problems
-from virlet.engine.start import plan_start
-from virlet.errors import InvalidArg, SystemFailure
+from virlet.engine.start import live_form, plan_start
+from virlet.errors import BadConfig, InvalidArg, SystemFailure, sentence
 from virlet.model.domain import Domain
-from virlet.net.choose import verdicts
+from virlet.net.choose import choose, verdicts
 from virlet.net.forwards import flatten, forwards_everything
 from virlet.net.rules import rules_of
+from virlet.net.survey import survey
 from virlet.plan.base import HelperPlan, LaunchPlan, NetPlan
+from virlet.plan.check import emulator_of, environments
 from virlet.plan.facts import Support
 from virlet.plan.native import native
 from virlet.plan.security import judge_security
@@ -34,8 +36,17 @@ def native_of(context: Context, domain: Domain) -> str:
 
 
 def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
-    """What a start of *domain* would do, and why; nothing is done."""
-    live, plan = plan_start(context, domain)
+    """What a start of *domain* would do, and why, or what keeps it from starting; nothing is done."""
+    about: Facts = {
+        "name": domain.name,
+        "uuid": str(domain.uuid),
+        "describes": "its next start; it runs now, as 'virlet info' shows" if running else "its next start",
+    }
+    try:
+        live, plan = plan_start(context, domain)
+    except BadConfig as error:
+        nics = list(_interfaces(context, live_form(context, domain), {}))
+        return {**about, "interfaces": nics, "problems": list(map(sentence, error.problems))}
     missing = [
         f"{need.what} '{need.path}': {os.strerror(number)}"
         for need in plan.files_needed
@@ -43,14 +54,12 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
     ]
     taken = [] if running else port_problems(plan.nets, listeners(context.owner_of_port))
     return {
-        "name": plan.name,
-        "uuid": plan.uuid,
-        "describes": "its next start; it runs now, as 'virlet info' shows" if running else "its next start",
+        **about,
         "emulator": str(plan.emulator),
         "accelerator": str(live.type),
         "commands": native(plan).splitlines(),
         "confined": _confined(plan),
-        "interfaces": [_interface(net) for net in plan.nets],
+        "interfaces": list(_interfaces(context, live, {net.alias: net for net in plan.nets})),
         "files": [{"path": str(need.path), "for": need.what, "access": str(need.access)} for need in plan.files_needed],
         "log": str(plan.log.path),
         "tainted": list(plan.tainted),
@@ -66,13 +75,27 @@ def _confined(plan: LaunchPlan) -> str:
     return "yes, to its own files"
 
 
-def _interface(net: NetPlan) -> Facts:
+def _interfaces(context: Context, domain: Domain, nets: Mapping[str, NetPlan]) -> Iterator[Facts]:
+    """What is planned for each interface, and every backend's yes or no."""
+    qemu = emulator_of(domain, context.facts)
+    for nic, env in environments(domain, context.facts, qemu) if qemu is not None else ():
+        net, choice = nets.get(nic.alias or ""), choose(nic, env, context.registry)
+        yield {
+            "alias": nic.alias,
+            "mac": nic.mac,
+            "backend": choice.backend.name if choice.backend is not None else None,
+            "why": list(choice.why),
+            **({} if net is None else _planned(net)),
+            "backends": [
+                {"name": each.name, "chosen": each.chosen, "concerned": each.concerned, **_verdict(each.support)}
+                for each in survey(nic, env, context.registry)
+            ],
+        }
+
+
+def _planned(net: NetPlan) -> Facts:
     helper = net.helper
     return {
-        "alias": net.alias,
-        "mac": net.mac,
-        "backend": net.backend,
-        "why": list(net.why),
         "helper": helper.name if helper is not None else None,
         "forwards": [
             {"proto": f.proto, "address": f.address, "dev": f.device, "start": f.start, "end": f.end, "to": f.to}

@@ -56,7 +56,7 @@ from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 from virlet.qmp.monitor import Event, Monitor, MonitorClosed, QmpError
 
-__all__ = ["Inbox", "plan_start", "start", "watch"]
+__all__ = ["Inbox", "live_form", "plan_start", "start", "watch"]
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +66,25 @@ GRACE = 2.0
 
 def plan_start(context: Context, definition: Domain) -> tuple[Domain, LaunchPlan]:
     """The live form of *definition* and what its start would do; nothing is done.  Raises :class:`BadConfig`."""
-    context.look_again(links_named(definition), definition.uuid)
+    domain = live_form(context, definition)
     dirs = context.guest_dirs(definition.uuid)
-    domain = with_shared_memory(assign_aliases(definition, dirs), context.facts, context.registry)
     try:
         return domain, plan_launch(domain, context.facts, dirs, context.registry)
     except BadConfig as error:
         raise BadConfig(_located(definition, error.problems)) from None
 
 
+def live_form(context: Context, definition: Domain) -> Domain:
+    """*definition* with what its start would add to it; the host's links are looked at again."""
+    context.look_again(links_named(definition), definition.uuid)
+    dirs = context.guest_dirs(definition.uuid)
+    return with_shared_memory(assign_aliases(definition, dirs), context.facts, context.registry)
+
+
 def _located(definition: Domain, problems: Iterable[Problem]) -> list[Problem]:
     """With the lines of the guest's own XML, as ``virsh dumpxml --inactive`` shows it."""
     _, source = parse_domain(print_xml(definition, inactive=True, secure=False), stored=True)
-    return [source.locate(problem) for problem in problems]
+    return [replace(source.locate(problem), text="dumpxml --inactive") for problem in problems]
 
 
 class Inbox:

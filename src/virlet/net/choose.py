@@ -15,7 +15,7 @@ from virlet.net.base import Env, NetBackend, Upgrade
 from virlet.plan.facts import Facts, QemuFacts, Support
 from virlet.plugins import entry_points
 
-__all__ = ["REFUSED", "Choice", "Registry", "choose", "registry", "verdicts"]
+__all__ = ["REFUSED", "Choice", "Registry", "choose", "offer_of", "registry", "verdicts"]
 
 log = logging.getLogger(__name__)
 
@@ -107,33 +107,32 @@ def choose(nic: Interface, env: Env, among: Registry) -> Choice:
     for backend in among.backends:
         if not backend.handles(nic) or nic.forced_backend not in (None, backend.name):
             continue
-        offer = _offer(backend, nic, env)
+        offer = offer_of(backend, nic, env)
         support = backend.judge(env.facts, env.qemu)
         if not support and not support.waits_for:
             why.append(f"{backend.name} is not possible: {support.reason}")
-            cannot += [] if offer else [Problem(env.path, support.reason, hint=support.hint)]
+            cannot += [] if offer is not None else [Problem(env.path, support.reason, hint=support.hint)]
             continue
-        if offer and not offer[0]:
-            why.append(f"{backend.name} is not chosen: {offer[0].reason} ({offer[0].hint})")
+        if offer is not None and not offer:
+            why.append(f"{backend.name} is not chosen: {offer.reason} ({offer.hint})")
             continue
         problems = list(backend.check(nic, env))
         if not problems and support:
-            return Choice(backend, (*why, _reason(nic, backend, *offer or (support,), asked=not offer)))
+            return Choice(backend, (*why, _reason(nic, backend, offer or support, asked=offer is None)))
         if not problems:
             later.append((backend, support.waits_for))
             why.append(f"{backend.name} is not possible yet: {support.reason}")
             continue
         why.append(f"{backend.name} cannot do what the interface asks for: {problems[0].message}")
-        refused = refused or ([] if offer else problems)
+        refused = refused or ([] if offer is not None else problems)
     for backend, missing in later:
         return Choice(backend, (*why, f"{backend.name}: nobody else can carry it, so it waits for {missing}"))
     return Choice(None, tuple(why), tuple([*cannot, *refused] or [_nobody(nic, env, among)]))
 
 
-def _offer(backend: NetBackend, nic: Interface, env: Env) -> tuple[Support, ...]:
-    """What an upgrade says that nobody asked for by name; nothing for all others."""
-    offer = backend.offer(nic, env) if isinstance(backend, Upgrade) and nic.forced_backend is None else None
-    return () if offer is None else (offer,)
+def offer_of(backend: NetBackend, nic: Interface, env: Env) -> Support | None:
+    """What an upgrade says that nobody asked for by name; None for all others."""
+    return backend.offer(nic, env) if isinstance(backend, Upgrade) and nic.forced_backend is None else None
 
 
 def _reason(nic: Interface, backend: NetBackend, support: Support, *, asked: bool) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from virlet.errors import Problem
 from virlet.model.domain import Domain
 from virlet.model.elements import DomainType
+from virlet.model.interface import Interface
 from virlet.model.machine import CpuMode
 from virlet.model.unsupported import check_supported
 from virlet.net.base import Env
@@ -18,7 +19,7 @@ from virlet.plan.devices import check_devices
 from virlet.plan.facts import Facts, QemuFacts, Support
 from virlet.plan.unsupported import unsupported
 
-__all__ = ["check_define", "check_launch", "emulator_of"]
+__all__ = ["check_define", "check_launch", "emulator_of", "environments"]
 
 _NOWHERE = Path("/nonexistent")
 _HIGHEST_ACPI_INDEX = 16_383
@@ -163,14 +164,19 @@ def _cpu(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Problem]:
 
 
 def _interfaces(domain: Domain, facts: Facts, qemu: QemuFacts, registry: Registry) -> Iterator[Problem]:
+    for nic, env in environments(domain, facts, qemu):
+        yield from refuse_at_start(nic, env.path)
+        yield from choose(nic, env, registry).problems
+
+
+def environments(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[tuple[Interface, Env]]:
+    """Each interface of *domain* with what its backend may depend on, but for directories."""
     buses = bus_ids(domain)
     for number, nic in enumerate(domain.devices.interfaces, 1):
         path = f"devices/interface[{number}]"
-        yield from refuse_at_start(nic, path)
         kvm = domain.type is DomainType.KVM
         known = facts.with_passt(nic.passt.path if nic.passt is not None else None)
-        env = Env(known, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
-        yield from choose(nic, env, registry).problems
+        yield nic, Env(known, qemu, _NOWHERE, _NOWHERE, path, domain.shares_memory, buses, kvm)
 
 
 def _own_words(domain: Domain) -> Iterator[Problem]:
