@@ -12,11 +12,12 @@ import pytest
 from virlet.proc.links import link, links
 
 INSIDE = """
-import json, os, subprocess, sys
+import asyncio, json, os, subprocess, sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from virlet.engine.fds import FdTable
-from virlet.engine.taps import put_back
+from virlet.engine.taps import leave
 from virlet.errors import VirletError
 from virlet.plan.base import OpenMacvtap, OpenTap, OpenVhost
 from virlet.proc.links import link, links
@@ -43,7 +44,8 @@ with FdTable() as fds:
     said["address"] = [tap_name(fds[one]), hardware_address(fds[one])]
     ours = link(fds.taps["net2"])
     said["made"] = [ours.mac, ours.mtu, ours.up]
-put_back((OpenTap("net0", "one", vnet_hdr=False), OpenTap("net9", "absent")))
+left = SimpleNamespace(put_back=(OpenTap("net0", "one", vnet_hdr=False), OpenTap("net9", "absent")), down=())
+asyncio.run(leave(left))
 said["after"] = [link("one").vnet_hdr, link("many") is not None, link(said["taps"]["net2"]) is None]
 errors = []
 for wrong in (
