@@ -87,6 +87,10 @@ def _guest_of(context: Context, record: Record) -> Guest:
     if guest is None:
         domain, _ = parse_domain(record.xml, live=True, stored=True)
         guest = Guest(context, domain, persistent=False)
+        if (other := context.guests.named(guest.name)) is not None:
+            why = f"guest {guest.uuid} runs, and its name '{guest.name}' is also that of {other.uuid}: use its UUID"
+            context.status.problems.append(why)
+            log.error("%s", why)
         context.guests.add(guest)
     return guest
 
@@ -165,6 +169,9 @@ def _ending(record: Record) -> Action | None:
 async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     inbox = Inbox()
     domain, _ = parse_domain(record.xml, live=True, stored=True)
+    if domain.name != guest.name:
+        log.warning("'%s' is called '%s' since its definition was changed behind our back", domain.name, guest.name)
+        domain = replace(domain, name=guest.name)
     try:
         monitor = await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=REACH)
     except VirletError as error:

@@ -76,14 +76,18 @@ class Guests:
         return len(self._uuids)
 
     def add(self, guest: Guest) -> None:
-        """A new one; its names were checked."""
+        """A new one; its names were checked, but for a running one whose name was given away while no daemon ran.
+
+        That one is found by its UUID and its number alone.
+        """
         self._uuids[guest.uuid] = guest
-        self._names[guest.name] = guest
+        self._names.setdefault(guest.name, guest)
 
     def remove(self, guest: Guest) -> None:
         """It is no more."""
         self._uuids.pop(guest.uuid, None)
-        self._names.pop(guest.name, None)
+        if self._names.get(guest.name) is guest:
+            del self._names[guest.name]
         self._ids.pop(guest.id, None)
 
     def number(self, guest: Guest, old: int) -> None:
