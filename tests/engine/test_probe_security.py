@@ -54,3 +54,7 @@ def test_a_hardened_kernel(tmp_path: Path) -> None:
     found = probe_security(root)
     assert not found.userns_clone
     assert found.userns_most is None
+
+
+def test_who_may_trace(tmp_path: Path) -> None:
+    assert probe_security(host(tmp_path, proc__sys__kernel__yama__ptrace_scope="2\n")).ptrace_scope == 2

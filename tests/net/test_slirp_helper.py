@@ -178,3 +178,18 @@ def test_the_element_is_read_printed_and_read_again() -> None:
 
 def test_the_plan_is_json_for_qemu(nic_of, env) -> None:  # type: ignore[no-untyped-def]
     json.dumps(render_json(SlirpHelper().plan(nic_of(), env).netdev, number))
+
+
+@pytest.mark.parametrize(
+    ("scope", "grants", "told"), [(0, False, False), (1, True, False), (1, False, True), (2, True, True)]
+)
+def test_what_a_kernel_that_forbids_tracing_costs_is_told(scope: int, grants: bool, told: bool, env) -> None:  # type: ignore[no-untyped-def]
+    features = HELPER.features - (frozenset() if grants else {"set-ptracer"})
+    facts = replace(
+        env.facts,
+        slirp_helper=replace(HELPER, features=features),
+        security=replace(env.facts.security, ptrace_scope=scope),
+    )
+    support = SlirpHelper().judge(facts, env.qemu)
+    assert support
+    assert ("ptrace_scope" in support.reason) is told

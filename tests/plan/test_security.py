@@ -8,7 +8,7 @@ import pytest
 
 from virlet.net.passt_args import judge_passt
 from virlet.plan.facts import Facts, SecurityFacts, Support
-from virlet.plan.security import judge_security, unlock_passt
+from virlet.plan.security import fetched_anew, judge_security, unlock_passt
 
 NO = Support(False, "passt: cannot make a user namespace", "start it by hand")
 UBUNTU = SecurityFacts(apparmor=True, userns_by_profile=True)
@@ -21,7 +21,7 @@ def said(facts: SecurityFacts, passt: Support | None = None) -> dict[str, Suppor
 
 def test_a_host_without_any_is_all_yes() -> None:
     found = said(SecurityFacts())
-    assert list(found) == ["user namespaces", "AppArmor", "SELinux"]
+    assert list(found) == ["user namespaces", "AppArmor", "SELinux", "Yama"]
     assert all(found.values())
 
 
@@ -66,3 +66,16 @@ def test_the_backend_hands_the_command_on(facts: Facts) -> None:
     locked = replace(facts, passt=replace(facts.passt, may_run=NO))
     assert judge_passt(locked).hint == "start it by hand"
     assert "apparmor_restrict" in (judge_passt(replace(locked, security=UBUNTU)).hint or "")
+
+
+@pytest.mark.parametrize(
+    ("scope", "own", "other"), [(0, True, True), (1, True, False), (2, False, False), (3, False, False)]
+)
+def test_who_lets_a_later_daemon_fetch_its_descriptors(scope: int, own: bool, other: bool) -> None:
+    facts = SecurityFacts(ptrace_scope=scope)
+    assert fetched_anew(facts, grants=True) is own
+    assert fetched_anew(facts, grants=False) is other
+    verdict = said(facts)["Yama"]
+    assert bool(verdict) is own
+    assert scope == 0 or f"ptrace_scope is {scope}" in verdict.reason
+    assert own or "ptrace_scope=1" in (verdict.hint or "")

@@ -55,6 +55,11 @@ def test_memory_that_is_writable_and_executable_already_is_sealed_and_callbacks_
     assert said == "42 []"
 
 
+def test_tracing_is_allowed_where_a_kernel_forbids_it_and_elsewhere_nothing_is_said() -> None:
+    yama = Path("/proc/sys/kernel/yama/ptrace_scope").exists()
+    assert child("print(confine.allow_tracing())") == str(yama)
+
+
 def test_a_crash_leaves_no_core() -> None:
     assert (
         child("import resource\nconfine.deny_core_dumps()\nprint(resource.getrlimit(resource.RLIMIT_CORE))") == "(0, 0)"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -294,6 +295,26 @@ def test_it_has_given_up_what_it_does_not_need(wire) -> None:  # type: ignore[no
     assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
     maps = Path(f"/proc/{one.process.pid}/maps").read_text()
     assert not re.search(r"^\S+ .wx", maps, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_it_lets_a_later_daemon_trace_it_where_only_ancestors_may(tmp_path: Path) -> None:
+    """No kernel with Yama is at hand; what it has to be told (PR_SET_PTRACER, any) is."""
+    log = tmp_path / "calls"
+    frames, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    life, held = socket.socketpair()
+    words = ("--fd", str(theirs.fileno()), "--exit-with-fd", str(held.fileno()))
+    with frames, theirs, life, held:
+        life.shutdown(socket.SHUT_WR)
+        done = subprocess.run(
+            ["strace", "-e", "trace=prctl", "-o", str(log), sys.executable, "-m", "virlet.slirp", *words],
+            pass_fds=[theirs.fileno(), held.fileno()],
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert re.search(r"prctl\((PR_SET_PTRACER|0x59616d61)[^,]*, (PR_SET_PTRACER_ANY|0xf{16}|-1)", log.read_text())
 
 
 @pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no landlock")

@@ -2,8 +2,10 @@
 
 A pair of sockets that no end of file tells about must not lose an end.  We keep copies of the helper's descriptors; a
 daemon that comes later fetches them from the helper, or from QEMU, which holds them for that purpose
-(:attr:`virlet.plan.base.NetPlan.keeps`).  Fetching needs the right to trace those processes, which are our own user's:
-a kernel with ``kernel.yama.ptrace_scope`` above 0 refuses, and then a helper that dies under a later daemon is lost.
+(:attr:`virlet.plan.base.NetPlan.keeps`).  Fetching needs the right to attach to those processes as a tracer.
+With ``kernel.yama.ptrace_scope`` 1 a daemon that is not their ancestor has it where they grant it: virlet's own slirp
+helper does (:func:`virlet.proc.confine.allow_tracing`), QEMU and other helpers do not.  With 2 and 3 it has it nowhere.
+What could not be fetched is lost when the helper dies.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ def probe_security(root: Path = Path("/")) -> SecurityFacts:
     """Look around below *root*; what cannot be read is taken as not there."""
     modules = tuple(name for name in _read(root / "sys/kernel/security/lsm").strip().split(",") if name)
     most = _read(root / "proc/sys/user/max_user_namespaces").strip()
+    scope = _read(root / "proc/sys/kernel/yama/ptrace_scope").strip()
     return SecurityFacts(
         modules=modules,
         apparmor=_read(root / "sys/module/apparmor/parameters/enabled").strip() == "Y",
@@ -24,6 +25,7 @@ def probe_security(root: Path = Path("/")) -> SecurityFacts:
         userns_most=int(most) if most.isdecimal() else None,
         userns_clone=_read(root / "proc/sys/kernel/unprivileged_userns_clone").strip() != "0",
         selinux={"1": "enforcing", "0": "permissive"}.get(_read(root / "sys/fs/selinux/enforce").strip(), ""),
+        ptrace_scope=int(scope) if scope.isdecimal() else 0,
         passt_policy=next((root / _POLICIES).glob("**/passt.pp*"), None) is not None,
     )
 

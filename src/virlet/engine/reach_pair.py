@@ -42,7 +42,8 @@ class PairReach(Reach):
         if self._kept is None:
             raise NoWay(
                 f"{self._record.alias}'s socket to QEMU went with the daemon that had it",
-                hint="stop and start the guest; a kernel.yama.ptrace_scope of 0 lets the next daemon fetch it",
+                hint="detach the interface and attach it again, or stop and start the guest; where"
+                " kernel.yama.ptrace_scope is 0, the next daemon fetches it from QEMU",
                 errno=errno.ENOENT,
             )
         for source in self._record.plan.fds:

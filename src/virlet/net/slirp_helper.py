@@ -21,6 +21,7 @@ from virlet.net.guest_forwards import guest_forward, no_guest_forwards, strange_
 from virlet.net.rules import privileged_ports, rules_of
 from virlet.plan.base import HelperPlan, LogFile, NetPlan, OnLoss, PairEnd, Ready, Word
 from virlet.plan.facts import Facts, QemuFacts, SlirpHelperFacts, Support
+from virlet.plan.security import fetched_anew
 
 __all__ = ["MTU", "SlirpHelper"]
 
@@ -29,6 +30,7 @@ MTU = 65_520
 _ETHERNET_MTU = 1500
 """Of a card that cannot be told another one."""
 _MOST_FORWARDS = 4096
+_LOST = "; one that dies after virletd was started anew stays down (kernel.yama.ptrace_scope, see virlet doctor)"
 _PASST = "add <backend type='passt'/>"
 
 
@@ -51,7 +53,8 @@ class SlirpHelper:
         if "dgram" not in qemu.netdevs:
             return Support(False, f"{qemu.path} has no -netdev dgram", "use QEMU 7.2 or newer")
         library = f" with libslirp {helper.libslirp}" if helper.libslirp else ""
-        return Support(True, f"{helper.command[0]} runs{library}")
+        lost = "" if fetched_anew(facts.security, grants=helper.knows("set-ptracer")) else _LOST
+        return Support(True, f"{helper.command[0]} runs{library}{lost}")
 
     def check(self, nic: Interface, env: Env) -> Iterator[Problem]:
         """What the helper cannot do of what the interface asks for."""

@@ -311,6 +311,8 @@ class SecurityFacts:
     """``enforcing``, ``permissive``, or empty where SELinux is not in force."""
     passt_policy: bool = False
     """A policy module for passt is installed."""
+    ptrace_scope: int = 0
+    """``kernel.yama.ptrace_scope``: 1 lets ancestors alone trace, and who is allowed to; 2 root alone; 3 nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from virlet.plan.facts import SecurityFacts, Support
 
-__all__ = ["judge_security", "unlock_passt"]
+__all__ = ["fetched_anew", "judge_security", "unlock_passt"]
 
 
 def judge_security(facts: SecurityFacts, passt: Support | None) -> Iterator[tuple[str, Support]]:
@@ -14,6 +14,12 @@ def judge_security(facts: SecurityFacts, passt: Support | None) -> Iterator[tupl
     yield "user namespaces", _user_namespaces(facts)
     yield "AppArmor", _apparmor(facts)
     yield "SELinux", _selinux(facts, passt)
+    yield "Yama", _yama(facts)
+
+
+def fetched_anew(facts: SecurityFacts, *, grants: bool) -> bool:
+    """Whether a later virletd may fetch a descriptor from a process that is not its child, which *grants* it or not."""
+    return facts.ptrace_scope <= (1 if grants else 0)
 
 
 def unlock_passt(facts: SecurityFacts) -> str | None:
@@ -65,6 +71,25 @@ def _selinux(facts: SecurityFacts, passt: Support | None) -> Support:
             _root("ausearch -m avc -ts recent -c passt | audit2allow -M passt1"),
         )
     return Support(True, said)
+
+
+def _yama(facts: SecurityFacts) -> Support:
+    """A later daemon fetches the slirp helper's socket, from the helper or from QEMU, which grants it to nobody."""
+    said = f"kernel.yama.ptrace_scope is {facts.ptrace_scope}"
+    if fetched_anew(facts, grants=False):
+        return Support(True, "lets the next virletd fetch what helpers share with QEMU")
+    if fetched_anew(facts, grants=True):
+        return Support(
+            True,
+            f"{said}: the next virletd fetches the socket of virlet's own slirp helper from it; one that dies while no"
+            " virletd runs stays down until its interface is attached again",
+        )
+    return Support(
+        False,
+        f"{said}: a slirp helper that dies after virletd was started anew stays down until its interface is attached"
+        " again",
+        f"{_root('sysctl -w kernel.yama.ptrace_scope=1')} (3 can only be left by a reboot); or use passt",
+    )
 
 
 def _root(command: str) -> str:

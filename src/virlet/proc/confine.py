@@ -19,6 +19,7 @@ from virlet.errors import SystemFailure
 from virlet.plan.rights import Grant, Right
 
 __all__ = [
+    "allow_tracing",
     "deny_core_dumps",
     "deny_new_privileges",
     "deny_writable_code",
@@ -30,6 +31,9 @@ __all__ = [
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_MDWE = 65
 """Linux 6.3: memory-deny-write-execute."""
+_PR_SET_PTRACER = 0x59616D61
+"""Yama's own option; a kernel without Yama answers EINVAL."""
+_PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 _MDWE_REFUSE_EXEC_GAIN = 1
 _MDWE_NO_INHERIT = 2
 
@@ -79,6 +83,16 @@ def deny_new_privileges() -> None:
     """No set-user-ID program gives this process or a child anything; raises :class:`SystemFailure`."""
     if _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise _failure("cannot set no_new_privs")
+
+
+def allow_tracing() -> bool:
+    """Where only ancestors may trace (``kernel.yama.ptrace_scope`` 1), any process of the same user may trace this one.
+
+    So a daemon that is not its parent can copy its descriptors (pidfd_getfd(2) asks for PTRACE_MODE_ATTACH).  Who is
+    confined by landlock still may not, and higher scopes heed no exceptions; children do not inherit it.  False where
+    the kernel has no such restriction.  (Yama, in the kernel's admin-guide; prctl(2), PR_SET_PTRACER.)
+    """
+    return bool(_libc().prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0) == 0)
 
 
 def deny_core_dumps() -> None:

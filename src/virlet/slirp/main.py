@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.exit_with_parent and not _die_with(os.getppid()):
             return 0
+        confine.allow_tracing()  # A later virletd, which is not our parent, fetches our socket from us.
         stack = _set_up(library, options)
         _confine(options)
     except (LibraryMissing, ForwardFailed, SystemFailure, OSError) as error:

@@ -27,6 +27,7 @@ FEATURES = (
     "guestfwd",
     "dns",
     "guest-mac",
+    "set-ptracer",
 )
 """Words of ``--print-capabilities``: those of libvirt's slirp-helper first, then ours."""
 
