@@ -116,6 +116,24 @@ def test_the_whole_life_of_a_guest(one: Session) -> None:
     one.virsh("undefine", "native")
 
 
+def test_nothing_is_left_when_virletd_and_qemu_are_killed_together(one: Session) -> None:
+    if not can():
+        pytest.skip("elsewhere: this QEMU has no -netdev passt")
+    one.define(domain("native", nic(free_ports().ssh)))
+    one.virsh("start", "native", "--paused")
+    (qemu,) = one.helpers("qemu-system")
+    passts = _passts(qemu)
+    assert len(_pid_files(passts)) == 1
+    one.stop_daemon(signal.SIGKILL)
+    os.kill(qemu, signal.SIGKILL)
+    assert gone([qemu, *passts])
+    one.start_daemon()
+    assert one.virsh("domstate", "native") == "shut off"
+    assert one.runtime_files() == []
+    assert not _pid_files(passts)
+    one.virsh("undefine", "native")
+
+
 def _killed(one: Session, port: int) -> None:
     """QEMU starts another one, or we have it do so."""
     for restarts in (1, 2):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from virlet.engine.forked import plug_in, pull_out
+from virlet.engine.forked import plug_in, pull_out, remove_dead
 from virlet.engine.helpers import Helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
@@ -30,6 +31,15 @@ def daemon(program: str) -> int:
     """The pid of *program*, which is nobody's child, as passt is not QEMU's."""
     argv = ["/bin/sh", "-c", '"$0" 60 >/dev/null 2>&1 & echo $!', program]
     return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+def passt(pid_file: Path) -> int:
+    """The pid of nobody's child that is told where to write it, as passt is; it is running when this returns."""
+    work = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+    argv = ["/bin/sh", "-c", '"$0" -c "$1" --pid "$2" &', sys.executable, work, str(pid_file)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        return int(shell.stdout.readline())
 
 
 def kill(pid: int) -> None:
@@ -157,6 +167,34 @@ async def test_a_process_that_is_not_of_the_plan_is_not_believed_and_not_ended(
         assert monitor.netdevs == []
     finally:
         kill(monitor.named)
+
+
+async def test_where_it_has_written_its_pid_is_on_record(plan: HelperPlan, monitor: Monitor, tmp_path: Path) -> None:
+    left = tmp_path / "passt-AB12cd.pid"
+    identity = identify(passt(left))
+    assert identity is not None
+    process = Process.adopt(identity, "passt")
+    assert process is not None
+    helper = Helper(Host(monitor), Tasks(), HelperRecord("net0", "hostnet0", plan))
+    helper.own(process)
+    assert helper.record.pid_file == left
+    left.write_text(f"{process.pid}\n")
+    remove_dead(left)
+    assert left.exists(), "it names one that lives"
+    helper.over = True
+    await process.terminate(5)
+    remove_dead(left)
+    assert not left.exists()
+
+
+def test_no_other_file_is_taken_for_what_it_has_left(tmp_path: Path) -> None:
+    other, text, link = tmp_path / "notes", tmp_path / "passt-abcdef.pid", tmp_path / "passt-ABCDEF.pid"
+    other.touch()
+    text.write_text("my notes\n")
+    link.symlink_to(other)
+    for path in (other, text, link, tmp_path / "passt-000000.pid"):
+        remove_dead(path)
+    assert sorted(tmp_path.iterdir()) == sorted((other, text, link))
 
 
 async def test_what_qemu_refuses_leaves_nothing(plan: HelperPlan, monitor: Monitor) -> None:

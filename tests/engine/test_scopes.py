@@ -60,6 +60,25 @@ async def test_qemu_and_its_helpers_are_in_one_scope_and_so_are_those_that_come_
     await driver.destroy(uuid, 0)
 
 
+async def test_a_guest_that_was_taken_over_before_it_had_a_scope_gets_one(
+    opener: Open, faking: Faking, xml: Xml, manager: Manager
+) -> None:
+    facts = faking()
+    manager.refuse = "not yet"
+    first = await opener(facts)
+    uuid = (await first.define(xml(devices=NIC), 0)).uuid
+    await first.start(uuid, 0, None)
+    await until(lambda: manager.wrong)
+    await first.close()
+    manager.refuse = ""
+    second = await opener(facts)
+    await until(lambda: manager.units)
+    details: Any = second.details(uuid)
+    qemu, passt = details["pid"], details["helpers"][0]["pid"]
+    assert manager.units[f"virlet-{uuid}-{qemu}.scope"]["PIDs"] == [qemu, passt]
+    await second.destroy(uuid, 0)
+
+
 async def test_a_systemd_that_says_no_is_told_once_and_changes_nothing(
     opener: Open, faking: Faking, xml: Xml, manager: Manager, caplog: pytest.LogCaptureFixture
 ) -> None:

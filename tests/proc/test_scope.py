@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from virlet.errors import OperationFailed, OperationTimeout, OperationUnsupported, SystemFailure, VirletError
 from virlet.fake.systemd import Manager, junk
 from virlet.proc import scope
-from virlet.proc.scope import Scope, attach, create, manager_socket
+from virlet.proc.scope import Scope, attach, create, in_group, manager_socket
 
 ONE = Scope("virlet-7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a01-77.scope", "Virtual machine one")
 
@@ -41,6 +41,25 @@ async def manager(request: pytest.FixtureRequest, runtime: Path) -> AsyncIterato
         await made.on_socket(runtime)
     yield made
     await made.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        (f"0::/user.slice/user@1001.service/virlet.slice/{ONE.unit}\n", True),
+        (f"12:pids:/\n1:name=systemd:/user.slice/virlet.slice/{ONE.unit}\n0::/\n", True),
+        (f"0::/{ONE.unit}/below\n", True),
+        ("0::/user.slice/user@1001.service/app.slice/virletd.service\n", False),
+        (f"0::/other-{ONE.unit}\n", False),
+        ("0::/\n", False),
+        ("", False),
+    ],
+)
+def test_the_kernel_tells_whether_a_process_is_in_it(tmp_path: Path, text: str, there: bool) -> None:
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "cgroup").write_text(text)
+    assert in_group(77, ONE.unit, tmp_path) is there
+    assert not in_group(78, ONE.unit, tmp_path)
 
 
 def where(runtime: Path) -> Path:

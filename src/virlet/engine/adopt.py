@@ -15,6 +15,7 @@ from pathlib import Path
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash
 from virlet.engine.ending import end_qemu
+from virlet.engine.forked import remove_dead
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.settle import settle_interfaces
@@ -125,6 +126,8 @@ async def _clean(context: Context, record: Record) -> None:
     for helper in (*record.helpers, *begun):
         await _end_helper(helper.identity, helper.plan.name)
         _remove(_ours(context, helper.plan.leaves), ())
+        if helper.pid_file is not None:
+            remove_dead(helper.pid_file)
     point("adopt.no-helpers")
     await leave(record)
     _remove(record.leaves, record.directories)
@@ -201,6 +204,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
     await settle_interfaces(guest, run)
     point("adopt.settled")
     log.info("%s (pid %d) runs on, taken over", guest.name, process.pid)
+    guest.context.scopes.resume(guest, run)
     for helper in tuple(run.helpers.values()):
         if helper.process is None and not helper.record.gave_up:
             helper.tell_lost()

@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import stat
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from virlet.errors import OperationTimeout, SystemFailure, VirletError
@@ -23,7 +25,7 @@ from virlet.proc.identity import identify
 from virlet.proc.process import Process
 from virlet.qmp.monitor import QmpError
 
-__all__ = ["GRACE", "Execute", "forked_of", "found", "let_end", "pid_file", "plug_in", "pull_out", "remove"]
+__all__ = ["GRACE", "Execute", "forked_of", "found", "let_end", "pid_file", "plug_in", "pull_out", "remove_dead"]
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +126,21 @@ def pid_file(pid: int) -> Path | None:
         return None
     path = words[words.index("--pid") + 1]
     return Path(path) if _PID_FILE.fullmatch(path) else None
+
+
+def remove_dead(path: Path) -> None:
+    """Remove a file that passt has left where QEMU could not do so any more; one that names a living process stays.
+
+    The path was on record for a while, in a directory that everybody can write: what else is there by now stays, too.
+    """
+    with suppress(OSError, ValueError):
+        if not _PID_FILE.fullmatch(str(path)) or not stat.S_ISREG(path.lstat().st_mode):
+            return
+        with path.open("rb") as said:
+            words = said.read(32).split()
+        # Empty where QEMU has made it and passt had not come to write it.
+        if not words or identify(int(words[0])) is None:
+            remove(path)
 
 
 def forked_of(plan: HelperPlan) -> Forked:

@@ -19,7 +19,7 @@ from typing import Any
 from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import plug_in
+from virlet.engine.forked import pid_file, plug_in
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.keep import inodes_of, keep
@@ -297,7 +297,8 @@ class _Attachment:
     async def _forked(self, plan: HelperPlan, undo: AsyncExitStack) -> None:
         """QEMU starts this helper itself."""
         process = await plug_in(self.guest.execute, plan)
-        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity)
+        left = pid_file(process.pid)
+        record = HelperRecord(self._alias, self.hot.netdev, plan, process.identity, pid_file=left)
         self._intend(record)
         helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
         undo.push_async_callback(self._retire, helper)

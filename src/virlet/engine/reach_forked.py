@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from pathlib import Path
+from dataclasses import replace
 
-from virlet.engine.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import ANNOUNCE, Reach, Reached
-from virlet.engine.tasks import Tasks
+from virlet.engine.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove_dead
+from virlet.engine.reach import ANNOUNCE, Reach
 from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
@@ -26,13 +24,8 @@ log = logging.getLogger(__name__)
 class ForkedReach(Reach):
     """A child of QEMU's, watched by its pidfd."""
 
-    def __init__(self, helper: Reached, host: HelperHost, tasks: Tasks) -> None:
-        super().__init__(helper, host, tasks)
-        self._left: Path | None = None
-        """The file in which the process has written its pid."""
-
     def owned(self, process: Process) -> None:
-        self._left = pid_file(process.pid)
+        self._helper.record = replace(self._record, pid_file=pid_file(process.pid))
 
     async def successor(self) -> Process | None:
         try:
@@ -62,10 +55,10 @@ class ForkedReach(Reach):
 
     async def end(self, process: Process | None) -> None:
         if self._host.stopping:
-            left = self._left
+            left = self._record.pid_file
             await super().end(process)
             if left is not None:
-                remove(left)
+                remove_dead(left)
             return
         try:
             await pull_out(self._host.execute, self._record.plan, process)

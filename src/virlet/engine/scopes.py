@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from virlet.errors import VirletError
-from virlet.proc.scope import Scope, attach, create, manager_socket
+from virlet.proc.scope import Scope, attach, create, in_group, manager_socket
 
 if TYPE_CHECKING:
     from virlet.engine.guest import Guest, Run
@@ -24,6 +24,10 @@ def scope_of(guest: Guest, run: Run) -> Scope:
     return Scope(f"virlet-{guest.uuid}-{run.process.pid}.scope", f"Virtual machine {guest.name}")
 
 
+def _pids(run: Run) -> list[int]:
+    return [run.process.pid, *(each.process.pid for each in run.helpers.values() if each.process is not None)]
+
+
 class Scopes:
     """The scopes of a driver's guests."""
 
@@ -34,8 +38,15 @@ class Scopes:
 
     def begin(self, guest: Guest, run: Run) -> None:
         """Have a scope made for *run*, QEMU and helpers in it, beside whatever happens now."""
-        pids = [run.process.pid, *(each.process.pid for each in run.helpers.values() if each.process is not None)]
-        self._start(guest, scope_of(guest, run), pids, new=True)
+        self._start(guest, scope_of(guest, run), _pids(run), new=True)
+
+    def resume(self, guest: Guest, run: Run) -> None:
+        """The same for a guest that another daemon has started: what that had not come to is done now."""
+        scope = scope_of(guest, run)
+        outside = [pid for pid in _pids(run) if not in_group(pid, scope.unit)]
+        if outside:
+            # Its scope is there as long as QEMU is in it.
+            self._start(guest, scope, outside, new=run.process.pid in outside)
 
     def join(self, guest: Guest, run: Run, pid: int) -> None:
         """Have a helper that has come later put where QEMU is."""

@@ -25,7 +25,7 @@ from virlet.engine.door import Door
 from virlet.engine.ending import ended
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import let_end, plug_in
+from virlet.engine.forked import let_end, pid_file, plug_in
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.keep import keep
@@ -293,16 +293,17 @@ class _Launch:
         self.guest.context.status.save(self.record)
 
     def _records(self) -> tuple[HelperRecord, ...]:
-        return tuple(
-            HelperRecord(
-                net.alias,
-                str(net.netdev["id"]),
-                _helper_of(net),
-                self.processes[net.alias].identity if net.alias in self.processes else None,
-                waits=_helper_of(net).waits_for,
-            )
-            for net in self.plan.nets
-            if net.helper is not None
+        return tuple(self._record(net.alias, net, net.helper) for net in self.plan.nets if net.helper is not None)
+
+    def _record(self, alias: str, net: NetPlan, plan: HelperPlan) -> HelperRecord:
+        process = self.processes.get(alias)
+        return HelperRecord(
+            alias,
+            str(net.netdev["id"]),
+            plan,
+            process.identity if process is not None else None,
+            waits=plan.waits_for,
+            pid_file=pid_file(process.pid) if process is not None and plan.forked is not None else None,
         )
 
     async def _qemu(self, fds: FdTable, undo: AsyncExitStack) -> Process:
@@ -418,6 +419,7 @@ class _Launch:
             raise InternalError(f"{error.detail}: {said}" if said else error.detail) from error
         self.processes[alias] = process
         undo.push_async_callback(let_end, plan, process)
+        self._write_down()
         try:
             if plan.ready is Ready.PORTS_LISTEN:
                 await wait_listening(process, plan.forwards, self.before)

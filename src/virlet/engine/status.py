@@ -87,6 +87,8 @@ class HelperRecord:
     """The guest's link is down because the helper waits or is being replaced."""
     inodes: tuple[int, ...] = ()
     """Of the sockets behind ``plan.fds``, in that order, where they are used again (:data:`OnLoss.REUSE`)."""
+    pid_file: Path | None = None
+    """In which a process that QEMU has started wrote its pid, outside our directories."""
 
 
 @dataclass(frozen=True, slots=True)

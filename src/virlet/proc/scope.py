@@ -22,7 +22,7 @@ from virlet.errors import OperationFailed, OperationTimeout, OperationUnsupporte
 if TYPE_CHECKING:
     from jeepney.low_level import Message
 
-__all__ = ["Scope", "attach", "create", "manager_socket"]
+__all__ = ["Scope", "attach", "create", "in_group", "manager_socket"]
 
 TIMEOUT = 5.0
 """Seconds for everything that one request needs; a manager answers within milliseconds."""
@@ -52,6 +52,15 @@ def manager_socket(environ: Mapping[str, str]) -> Path | None:
         if path.is_socket():
             return path
     return None
+
+
+def in_group(pid: int, unit: str, proc: Path = Path("/proc")) -> bool:
+    """Whether that process is in the control group of *unit*, of whichever hierarchy (cgroups(7))."""
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return False
+    return any(unit in line.partition("/")[2].split("/") for line in lines)
 
 
 async def create(path: Path, scope: Scope, pids: Sequence[int]) -> None:
