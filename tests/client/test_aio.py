@@ -270,9 +270,14 @@ async def test_a_server_that_stops_answering_is_given_up(server: TinyServer) -> 
     conn = await connect(server.uri, keepalive=(0.05, 0))
     with pytest.raises(RpcError, match="does not answer"):
         await conn.hostname()
-    conn = await connect(server.uri, keepalive=(0.05, 5))
-    assert await asyncio.wait({asyncio.ensure_future(conn.hostname())}, timeout=0.4)
+    conn = await connect(server.uri, keepalive=(0.05, 20))  # One that answers pings is not, however slow a call is.
+    slow = asyncio.ensure_future(conn.hostname())
+    while server.peers[1].raw.count(PING) < 25:
+        await asyncio.wait({slow}, timeout=0.05)
+        assert not slow.done()
     await conn.close()
+    with pytest.raises(RpcError):
+        await slow
     assert PING not in server.peers[0].raw
     assert PING in server.peers[1].raw
 

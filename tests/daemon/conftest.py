@@ -287,7 +287,7 @@ class RawClient:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def hear(self) -> bytes:
-        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 65_536), 10)
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 65_536), 30)
 
     async def next(self) -> object:
         """The next thing the server says; EOFError at the end."""

@@ -137,7 +137,7 @@ async def test_close_is_answered_and_then_the_socket_ends(client):
 async def test_calls_behind_a_close_are_not_run(client, driver):
     request = client.link.call(remote.DOMAIN_DEFINE_XML, ("<name>x</name>",))
     await client.say(client.link.call(remote.CONNECT_CLOSE, None).data + request.data)
-    await asyncio.wait_for(_end(client), 5)
+    await asyncio.wait_for(_end(client), 30)
     assert not driver.guests
 
 

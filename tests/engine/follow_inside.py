@@ -35,7 +35,7 @@ def ip(words: str) -> None:
 
 async def until(true: Callable[[], object], what: str) -> None:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not true():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
     except TimeoutError:

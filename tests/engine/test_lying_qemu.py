@@ -123,7 +123,7 @@ async def _used(driver: QemuDriver, text: str) -> None:
     )
     for call in calls:
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await call()
         except VirletError:
             pass

@@ -51,6 +51,6 @@ async def test_a_helper_comes_back_although_the_directory_of_its_socket_is_gone(
     shutil.rmtree(dirs.runtime)
     (helper,) = cast("list[dict[str, int]]", driver.details(ref.uuid)["helpers"])
     os.kill(helper["pid"], signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await restarted.wait()
     await driver.destroy(ref.uuid, 0)

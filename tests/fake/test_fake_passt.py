@@ -85,7 +85,7 @@ async def test_a_connection_is_answered_by_the_fake(tmp_path: Path, free: int) -
     before = listeners()
     process, connection = await start(install(tmp_path / "passt", "passt"), "-t", f"127.0.0.1/{free}")
     await wait_listening(process, [forward("tcp", free, free)], before)
-    with socket.create_connection(("127.0.0.1", free), timeout=5) as caller:
+    with socket.create_connection(("127.0.0.1", free), timeout=30) as caller:
         assert caller.recv(100) == b"fake guest, port %d\n" % free
     connection.close()
     await process.exited()

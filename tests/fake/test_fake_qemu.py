@@ -37,7 +37,7 @@ class Running:
         return [event.name for event in self.events]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -151,7 +151,7 @@ async def test_it_announces_itself_to_its_peer(program: Path, tmp_path: Path) ->
 
 async def dialled(peer: socket.socket, path: Path, monitor: Monitor) -> None:
     """Connect to a path that the real one binds in a thread of its own, soon after it has answered."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 peer.connect(str(path))

@@ -133,11 +133,11 @@ def _refusal(text: str) -> str:
     ids=["metadata", "interfaces", "unknown", "problems", "name", "number", "attributes"],
 )
 def test_hostile_domains_cost_little_time_and_short_errors(inside: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for begin in ("", "<name>x</name>", "<memory>9</memory>", "<name>x</name><memory>9</memory>"):
         message = _refusal(f"<domain type='qemu'>{begin}{inside}<os><type>hvm</type></os></domain>")
         assert len(message) < 100_000
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 _WORDS = st.sampled_from(

@@ -81,7 +81,7 @@ async def pair(answer: Answer = empty, greeting: bytes = GREETING) -> AsyncItera
 
 async def settle(condition: Callable[[], bool]) -> None:
     """Let the loop turn until *condition* holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - nothing but the condition is known
             await asyncio.sleep(0)
 
@@ -219,7 +219,7 @@ async def test_close_does_not_wait_for_a_qemu_that_reads_nothing() -> None:
     monitor = await Monitor.connect(ours, name="vm")
     call = asyncio.ensure_future(monitor.execute("x", {"blob": "x" * 3_000_000}))
     await asyncio.sleep(0.01)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await monitor.close()
         with pytest.raises(MonitorClosed):
             await call
@@ -289,7 +289,7 @@ async def test_a_descriptor_is_sent_before_its_getfd() -> None:
     received: list[int] = []
     data = b""
     theirs.setblocking(False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while b"getfd" not in data:
             await asyncio.sleep(0)
             with suppress(BlockingIOError):

@@ -101,12 +101,12 @@ def test_limits_are_kept(text: str | bytes, limits: Limits, says: str) -> None:
     ids=["comments", "attributes", "elements", "scopes", "angles", "value", "lines", "depth"],
 )
 def test_hostile_documents_cost_little_time(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         root: Node | None = parse(text)
     except XmlDetail:
         root = None
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert root is None or root.name == "a"
 
 
