@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,42 @@ def test_an_interface_that_does_not_exist_is_named(one: Session) -> None:
     text = start_error(one, "nodev", domain("nodev", nic))
     assert "nope0" in text
     assert re.search(r"line \d+, column \d+: devices/interface", text), text
+
+
+@pytest.mark.parametrize("words", [("--log-size", "abc"), ("--no-such-option",)], ids=["value", "option"])
+def test_what_passt_refuses_is_told_in_its_words_before_the_guest_runs_and_before_a_card_is_in(
+    one: Session, words: tuple[str, ...]
+) -> None:
+    told = "<virlet:passt xmlns:virlet='https://virlet.dev/schemas/domain/1'>{}</virlet:passt>".format(
+        "".join(f"<virlet:param value='{word}'/>" for word in words)
+    )
+    nic = f"<interface type='user'><model type='virtio'/><backend type='passt'/>{told}</interface>"
+    text = start_error(one, "refused", domain("refused", nic))
+    assert words[0].strip("-") in text
+    assert "passt" in text
+    one.define(domain("whole"))
+    one.virsh("start", "whole", "--paused")
+    path = one.base / "card.xml"
+    path.write_text(nic)
+    assert words[0].strip("-") in one.virsh("attach-device", "whole", str(path), "--live", check=False)
+    assert "<interface" not in one.virsh("dumpxml", "whole")
+    one.virsh("destroy", "whole")
+    one.virsh("undefine", "whole")
+
+
+def test_all_ports_of_an_address_are_forwarded_or_the_limit_is_named(one: Session) -> None:
+    nic = (
+        "<interface type='user'><model type='virtio'/><backend type='passt'/>"
+        "<portForward proto='tcp' address='127.0.0.1'/></interface>"
+    )
+    one.define(domain("all", nic))
+    text = one.virsh("start", "all", check=False)
+    if "error" in text:
+        assert "raise the hard limit of open files" in text
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 100_000
+    else:
+        one.virsh("destroy", "all")
+    one.virsh("undefine", "all")
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])

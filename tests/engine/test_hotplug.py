@@ -33,6 +33,7 @@ SLIRPLESS = (
     "<interface type='user'><mac address='{mac}'/><model type='virtio'/><backend type='passt'/>"
     "<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>{more}</interface>"
 )
+BUILT_IN = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp'/>"
 NAMED = f"<interface type='user'><mac address='{MAC}'/></interface>"
 
 
@@ -245,7 +246,9 @@ async def test_a_helper_that_refuses_is_told_in_its_own_words_and_the_next_attem
     said = await stand.refused(ErrorCode.INTERNAL_ERROR, stand.attach(card))
     assert "I would rather not" in said
     assert [path.name for path in dirs.runtime.rglob("*.net")] == []
-    await stand.attach("<interface type='user'><model type='virtio'/></interface>")
+    without_ports = "<interface type='user'><model type='virtio'/><backend type='passt'/></interface>"
+    assert "rather not" in await stand.refused(ErrorCode.INTERNAL_ERROR, stand.attach(without_ports))
+    await stand.attach(without_ports.replace("<backend type='passt'/>", BUILT_IN))
     assert len(stand.macs(stand.live)) == 1
 
 

@@ -70,7 +70,10 @@ def test_a_spec_read_back_is_the_rule(rule: Rule) -> None:
     assert bool(slash) == bool(rule.address or rule.device)
     address, _, device = where.partition("%")
     assert (address or None, device or None) == (rule.address, rule.device)
-    assert tuple(map(_read, ports.split(","))) == rule.spans if rule.spans else ports == "all"
+    if rule.spans:
+        assert tuple(map(_read, ports.split(","))) == rule.spans
+    else:
+        assert ports == ("~50000" if where else "all")
 
 
 def _read(word: str) -> Span:
@@ -119,7 +122,7 @@ def _met(one: str | None, other: str | None) -> bool:
         (Rule("udp", spans=(Span(10101),)), "10101"),
         (Rule("udp", device="lo", spans=(Span(10102),)), "%lo/10102"),
         (Rule("tcp", "2001:db8::1", "eth0", (Span(80),)), "2001:db8::1%eth0/80"),
-        (Rule("tcp", "192.0.2.1"), "192.0.2.1/all"),
+        (Rule("tcp", "192.0.2.1"), "192.0.2.1/~50000"),
     ],
 )
 def test_specs_are_those_that_libvirt_makes(rule: Rule, expected: str) -> None:

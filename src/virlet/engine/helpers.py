@@ -15,7 +15,7 @@ from virlet.engine.budget import Budget, Losses
 from virlet.engine.fds import FdTable
 from virlet.engine.following import Following
 from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import LEAVE, NoWay, Reach
+from virlet.engine.reach import LEAVE, NoWay, Reach, wait_ready
 from virlet.engine.reach_dial import DialReach
 from virlet.engine.reach_door import DoorReach
 from virlet.engine.reach_forked import ForkedReach
@@ -24,9 +24,8 @@ from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
-from virlet.plan.base import OnLoss, Ready
+from virlet.plan.base import OnLoss
 from virlet.plan.follow import Uplinks
-from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
 
@@ -267,14 +266,15 @@ class Helper:
             return
         await self._reach.greet()
         try:
-            if plan.ready is Ready.PORTS_LISTEN:
-                await wait_listening(process, plan.forwards, before)
+            await wait_ready(plan, process, before)
         except VirletError as error:
             if process.running:
                 await self.raise_link()
                 self.following.give_up()
                 self._tell("port-failed", f"{plan.name} of {self.alias} runs again, but {error}")
             return
+        if not process.running:
+            return  # Its end tells more.
         await self.raise_link()
         await self._reach.settled(process)
         if not self.following.arrived(process):

@@ -29,9 +29,13 @@ _MODES = {
 _LONGEST_SOCKET = 107
 
 
+_OUT_OF_FILES = (os.strerror(errno.EMFILE), "Can't open enough sockets", "Couldn't listen on requested ports")
+"""What passt, which has a socket for each port, says of too many of them; the second in 2023, the third in 2026."""
+
+
 def hint_for(said: str, otherwise: str) -> str:
     """What to do about a helper's last words, where they have a known cause."""
-    if os.strerror(errno.EMFILE) in said:
+    if any(words in said for words in _OUT_OF_FILES):
         return "forward fewer ports, or raise the hard limit of open files (RLIMIT_NOFILE; LimitNOFILE= of a unit)"
     return otherwise
 

@@ -24,7 +24,7 @@ from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.keep import inodes_of, keep
 from virlet.engine.needs import hint_for, refuse_net
-from virlet.engine.reach import run_helper
+from virlet.engine.reach import run_helper, wait_ready
 from virlet.engine.status import Attaching, HelperRecord
 from virlet.engine.taps import downscripts, open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
@@ -33,12 +33,10 @@ from virlet.errors import InternalError, OperationFailed, OperationInvalid, Oper
 from virlet.fault import point
 from virlet.model.domain import format_device
 from virlet.model.interface import Interface
-from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand, Ready
+from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand
 from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
-from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
-from virlet.proc.settled import settled
 from virlet.proc.sockets import Listeners, listeners
 from virlet.qmp.monitor import QmpError
 
@@ -302,8 +300,7 @@ class _Attachment:
         self._intend(record)
         helper = self.run.helpers[self._alias] = Helper(self.guest, self.guest.tasks, record)
         undo.push_async_callback(self._retire, helper)
-        if plan.ready is Ready.PORTS_LISTEN:
-            await wait_listening(process, plan.forwards, self.before)
+        await wait_ready(plan, process, self.before)
         helper.own(process)
 
     async def _retire(self, helper: Helper) -> None:
@@ -314,10 +311,7 @@ class _Attachment:
     async def _ready(self, plan: HelperPlan, process: Process, said: int) -> None:
         try:
             await self._accepted()
-            if plan.on_loss is OnLoss.ACCEPT:
-                await settled(process)  # QEMU would stand still with one that has ended, guest and all.
-            if plan.ready is Ready.PORTS_LISTEN:
-                await wait_listening(process, plan.forwards, self.before)
+            await wait_ready(plan, process, self.before)
         except OperationFailed:
             await process.ended_within(GRACE)
         if not process.running:

@@ -17,12 +17,15 @@ from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure
 from virlet.fault import point
-from virlet.plan.base import HelperPlan, render
+from virlet.plan.base import HelperPlan, OnLoss, Ready, render
 from virlet.proc.logfile import tail
+from virlet.proc.ports import wait_listening
 from virlet.proc.process import ExitStatus, Process
+from virlet.proc.settled import settled
+from virlet.proc.sockets import Listeners
 from virlet.proc.spawn import Command, spawn
 
-__all__ = ["ANNOUNCE", "LEAVE", "NoWay", "Reach", "Reached", "run_helper"]
+__all__ = ["ANNOUNCE", "LEAVE", "NoWay", "Reach", "Reached", "run_helper", "wait_ready"]
 
 ANNOUNCE: Mapping[str, object] = {"initial": 5, "max": 50, "rounds": 3, "step": 10}
 """Arguments of ``announce-self``, in milliseconds: with them traffic was back after 32 to 55 ms."""
@@ -66,6 +69,18 @@ async def run_helper(plan: HelperPlan, fds: FdTable) -> Process:
     stderr = fds[plan.stderr] if plan.stderr is not None else -3
     inherited = tuple(fds[source] for source in plan.fds)
     return await spawn(Command(argv, inherited, stdout=stderr, stderr=stderr, held=True), plan.name)
+
+
+async def wait_ready(plan: HelperPlan, process: Process, before: Listeners) -> None:
+    """Wait until *process*, which was let proceed, does its work as *plan* says, or has ended.
+
+    Raises :class:`OperationFailed` and :class:`BadConfig` for ports that it does not get.
+    """
+    # QEMU stands still with one that it has dialled and that has ended, guest and all.
+    if plan.ready is Ready.CONFINED or plan.on_loss is OnLoss.ACCEPT:
+        await settled(process)
+    if plan.ready is Ready.PORTS_LISTEN:
+        await wait_listening(process, plan.forwards, before)
 
 
 def _again(record: HelperRecord) -> HelperPlan:

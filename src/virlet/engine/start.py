@@ -31,7 +31,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_backends, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import hint_for, refuse
-from virlet.engine.reach import run_helper
+from virlet.engine.reach import run_helper, wait_ready
 from virlet.engine.reactions import Reactions
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
 from virlet.engine.taps import downscripts, leave, open_all, run_script
@@ -45,13 +45,11 @@ from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import Action
 from virlet.net.links import links_named
 from virlet.plan.assign import assign_aliases
-from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, OnLoss, Ready, render
+from virlet.plan.base import Accept, FdSource, HelperPlan, LaunchPlan, NetPlan, render
 from virlet.plan.launch import NO_SANDBOX, plan_launch
 from virlet.plan.share import with_shared_memory
 from virlet.proc.logfile import cap, tail
-from virlet.proc.ports import wait_listening
 from virlet.proc.process import Process
-from virlet.proc.settled import settled
 from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 from virlet.qmp.monitor import Event, Monitor, MonitorClosed, QmpError
@@ -378,10 +376,7 @@ class _Launch:
 
     async def _ready(self, plan: HelperPlan, process: Process, qemu: Process) -> None:
         try:
-            if plan.on_loss is OnLoss.ACCEPT:
-                await settled(process)  # QEMU waits for one that has ended as for one that is slow.
-            if plan.ready is Ready.PORTS_LISTEN:
-                await wait_listening(process, plan.forwards, self.before)
+            await wait_ready(plan, process, self.before)
             point("start.listening")
         except BadConfig as error:
             raise BadConfig(_located(self.definition, error.problems)) from None
@@ -421,8 +416,7 @@ class _Launch:
         undo.push_async_callback(let_end, plan, process)
         self._write_down()
         try:
-            if plan.ready is Ready.PORTS_LISTEN:
-                await wait_listening(process, plan.forwards, self.before)
+            await wait_ready(plan, process, self.before)
         except BadConfig as error:
             raise BadConfig(_located(self.definition, error.problems)) from None
 

@@ -11,6 +11,10 @@ from virlet.plan.base import Forward
 __all__ = ["HIGHEST_PORT", "Rule", "Span", "clashes", "collide", "flatten", "forwards_everything", "spec"]
 
 HIGHEST_PORT = 65_535
+_ALL_BUT_ONE = "~50000"
+"""All ports of one address as every passt understands it, those of 2023 and 2025 refuse ``ADDRESS/all``: where nothing
+but exclusions is said, all that are not ephemeral are meant, and this one is.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class Rule:
 def spec(rule: Rule) -> str:
     """*rule* as passt's ``--tcp-ports`` and ``--udp-ports`` spell it: ``127.0.0.1%lo/2022:22,~5010-5029``."""
     where = (rule.address or "") + (f"%{rule.device}" if rule.device else "")
-    ports = ",".join(map(_span, rule.spans)) or "all"
-    return f"{where}/{ports}" if where else ports
+    ports = ",".join(map(_span, rule.spans))
+    return f"{where}/{ports or _ALL_BUT_ONE}" if where else ports or "all"
 
 
 def _span(span: Span) -> str:

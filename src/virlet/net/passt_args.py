@@ -66,7 +66,7 @@ def passt_helper(
         name="passt",
         argv=argv,
         fds=fds,
-        ready=Ready.PORTS_LISTEN if forwards else Ready.SPAWNED,
+        ready=Ready.PORTS_LISTEN if forwards else Ready.CONFINED,
         on_loss=on_loss,
         forwards=forwards,
         forwards_all=everything,

@@ -213,6 +213,7 @@ class Ready(Enum):
     """When a helper counts as ready."""
 
     SPAWNED = "as soon as it runs"
+    CONFINED = "when it has taken its options, which shows in the system call filter that it puts on last of all"
     PORTS_LISTEN = "when every forwarded port is listened on"
 
 
