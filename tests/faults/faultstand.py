@@ -99,6 +99,7 @@ class Stand:
             if ready.read():
                 return True
         self.died()
+        assert not fault or self.ended == -signal.SIGKILL, f"ended with {self.ended}, not at {fault}\n{self.log()}"
         return False
 
     def begin_plainly(self) -> float:

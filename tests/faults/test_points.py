@@ -193,6 +193,11 @@ def test_a_daemon_killed_while_it_takes_over_leaves_as_much_to_the_next(stand: S
     whole(stand, scene)
 
 
+def test_a_daemon_that_ends_for_another_reason_does_not_count_as_killed_there(stand: Stand) -> None:
+    with pytest.raises(AssertionError, match=r"ended with 3, not at adopt\.found"):
+        stand.begin("adopt.found", before="import os; os._exit(3)")
+
+
 def elsewhere(*scenes: str) -> list[tuple[str, str]]:
     """The points of those scenes, each of which has a kind of its own before the dot."""
     words = {scene: scene.partition(".")[2] for scene in scenes}
