@@ -2,9 +2,10 @@
 
 One guest for each row, the same everywhere: QEMU by hand under TCG, one virtio card, a service of the guest's that
 sends zeros and one that swallows, reached through forwarded ports; the row virlet-65520 is the guest of passt-65520 as
-virletd starts it.  The rows are measured in turn, round after round,
-because a machine's speed drifts.  A network in several processes needs several processors: shown is how many
-threads waited for one on average, and above one the figures say little.  Run it as an ordinary user:
+virletd starts it, which gives passt the room of passt-room-65520 for what it sends to QEMU.  The rows are measured in
+turn, round after round, because a machine's speed drifts.  A network in several processes needs several processors:
+shown is how many threads waited for one on average, and above one the figures say little.  What a gigabyte costs, in
+seconds of a processor for QEMU and what stands beside it, says more there.  Run it as an ordinary user:
 
     python bench/net.py [--seconds 3] [--rounds 5] [ROW ...]
 """
@@ -27,9 +28,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))
 
-from common import median
+from common import median, p95
 from guest import Console
 
+from virlet.engine.fds import FRAMES
 from virlet.testing.session import virletd
 
 GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
@@ -54,8 +56,22 @@ class Row:
     """Done when QEMU has been started."""
     out: list[float] = field(default_factory=list)
     into: list[float] = field(default_factory=list)
+    out_cost: list[float] = field(default_factory=list)
+    into_cost: list[float] = field(default_factory=list)
+    """Seconds of a processor for a gigabyte."""
     others: list[float] = field(default_factory=list)
     """How many threads waited for a processor meanwhile."""
+
+
+def start(stack: contextlib.ExitStack, words: list[str], fds: list[int]) -> None:
+    """Run it until *stack* ends, in a session of its own, as virletd does.
+
+    Where no cgroup divides the processors, Linux divides them by session (sched(7), autogroup).
+    """
+    process = stack.enter_context(
+        subprocess.Popen(words, pass_fds=fds, stderr=subprocess.DEVNULL, start_new_session=True)
+    )
+    stack.callback(process.kill)
 
 
 def free_port() -> int:
@@ -76,8 +92,7 @@ def helper(stack: contextlib.ExitStack, row: Row) -> list[str]:
     command = [program] if program else [sys.executable, "-m", "virlet.slirp"]
     forwards = [f"--hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in ((row.sink, SINK), (row.source, SOURCE))]
     words = [*command, "--fd", str(theirs.fileno()), "--mtu", str(row.mtu), *forwards]
-    process = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno()]))
-    stack.callback(process.kill)
+    start(stack, words, [theirs.fileno()])
     theirs.close()
     row.fds.append(ours.fileno())
     stack.callback(ours.close)
@@ -88,12 +103,13 @@ def run_passt(stack: contextlib.ExitStack, row: Row, *how: str, fd: int) -> None
     words = ["passt", "-f", "-q", *how, "--mtu", str(row.mtu)]
     words += ["-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2", "-4"]
     words += ["-t", f"127.0.0.1/{row.sink}:{SINK},{row.source}:{SOURCE}"]
-    process = stack.enter_context(subprocess.Popen(words, pass_fds=[fd], stderr=subprocess.DEVNULL))
-    stack.callback(process.kill)
+    start(stack, words, [fd])
 
 
 def passt(stack: contextlib.ExitStack, row: Row) -> list[str]:
     ours, theirs = socket.socketpair()
+    if "room" in row.name:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, FRAMES)
     run_passt(stack, row, "--fd", str(theirs.fileno()), fd=theirs.fileno())
     theirs.close()
     row.fds.append(ours.fileno())
@@ -126,6 +142,7 @@ ROWS = (
     Row("helper-9000", 9000, helper),
     Row("helper-65520", 65520, helper),
     Row("passt-65520", 65520, passt),
+    Row("passt-room-65520", 65520, passt),
     Row("vhost-65520", 65520, vhost_user),
     Row("virlet-65520", 65520, None),
 )
@@ -198,8 +215,7 @@ def by_hand(row: Row) -> Iterator[Console]:
         words += ["-append", "console=ttyS0 quiet panic=1"]
         words += ["-chardev", f"socket,id=c,fd={theirs.fileno()}", "-serial", "chardev:c"]
         words += [*net, "-device", f"virtio-net-pci,netdev=n,mac={MAC},host_mtu={row.mtu}"]
-        qemu = stack.enter_context(subprocess.Popen(words, pass_fds=[theirs.fileno(), *row.fds]))
-        stack.callback(qemu.kill)
+        start(stack, words, [theirs.fileno(), *row.fds])
         theirs.close()
         if row.later is not None:
             row.later()
@@ -237,22 +253,34 @@ def send(port: int, seconds: float) -> float:
         return int(said) * 8 / (time.monotonic() - start) / 1e9
 
 
-def waited() -> float:
-    """Seconds that threads of ours and our children's were ready to run, and had to wait for a processor."""
-    total, session = 0, os.getsid(0)
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                total += sum(int((task / "schedstat").read_text().split()[1]) for task in (entry / "task").iterdir())
-    return total / 1e9
+def below(pid: int) -> list[Path]:
+    """The directories in /proc of what *pid* has started, and what that has."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [Path(f"/proc/{child}"), *below(child)]
+    return found
 
 
-@contextlib.contextmanager
-def watched(row: Row) -> Iterator[None]:
-    """Note how much the machine's other work was in the way."""
-    start, before = time.monotonic(), waited()
-    yield
-    row.others.append((waited() - before) / (time.monotonic() - start))
+def schedule(*processes: Path) -> tuple[float, float]:
+    """Seconds that the threads of *processes* ran, and that they were ready to run and had to wait for a processor."""
+    ran = waited = 0
+    for process in processes:
+        for task in (process / "task").iterdir():
+            words = (task / "schedstat").read_text().split()
+            ran, waited = ran + int(words[0]), waited + int(words[1])
+    return ran / 1e9, waited / 1e9
+
+
+def measure(row: Row, seconds: float) -> None:
+    """Both directions, what they cost, and how much the machine's other work was in the way."""
+    ours = below(os.getpid())
+    begin, before = time.monotonic(), schedule(Path("/proc/self"), *ours)[1]
+    for way, rates, costs in ((receive, row.out, row.out_cost), (send, row.into, row.into_cost)):
+        start, ran = time.monotonic(), schedule(*ours)[0]
+        rates.append(way(row.source if way is receive else row.sink, seconds))
+        costs.append((schedule(*ours)[0] - ran) / (rates[-1] / 8 * (time.monotonic() - start)))
+    row.others.append((schedule(Path("/proc/self"), *ours)[1] - before) / (time.monotonic() - begin))
 
 
 def main() -> None:
@@ -265,16 +293,19 @@ def main() -> None:
     rows = [known.get(name) or other_mtu(name) for name in options.rows] or list(ROWS)
     for _ in range(options.rounds):
         for row in rows:
-            with guest(row), watched(row):
-                row.out.append(receive(row.source, options.seconds))
-                row.into.append(send(row.sink, options.seconds))
+            with guest(row):
+                measure(row, options.seconds)
             row.fds.clear()
     base = next((row for row in rows if row.name == "slirp"), rows[0])
-    print(f"Gbit/s, median of {options.rounds}; the ratios to {base.name}; threads that waited for a processor")
+    print(f"Gbit/s, median of {options.rounds} and in brackets the slowest in 20; the ratios to {base.name};")
+    print("  processor seconds a GB; threads that waited for a processor")
     for row in rows:
-        out, into = median(row.out), median(row.into)
-        ratios = f"{out / median(base.out):6.2f} {into / median(base.into):6.2f}"
-        print(f"  {row.name:<14} MTU {row.mtu:<6} out {out:6.3f}  in {into:6.3f}   {ratios}  {median(row.others):5.2f}")
+        rates = "  ".join(
+            f"{median(each):6.3f} ({-p95([-rate for rate in each]):6.3f})" for each in (row.out, row.into)
+        )
+        ratios = f"{median(row.out) / median(base.out):6.2f} {median(row.into) / median(base.into):6.2f}"
+        costs = f"{median(row.out_cost):6.2f} {median(row.into_cost):6.2f}"
+        print(f"  {row.name:<16} out, in {rates}   {ratios}   {costs}  {median(row.others):5.2f}")
 
 
 if __name__ == "__main__":
