@@ -18,8 +18,8 @@ from virlet.engine.ending import end_qemu
 from virlet.engine.forked import remove_dead
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
+from virlet.engine.inbox import Inbox, watch
 from virlet.engine.settle import settle_interfaces
-from virlet.engine.start import Inbox, watch
 from virlet.engine.status import Phase, Record
 from virlet.engine.taps import leave
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason

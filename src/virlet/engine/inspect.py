@@ -10,7 +10,7 @@ from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Context
 from virlet.engine.guest import Guest
 from virlet.engine.needs import file_problem, port_problems
-from virlet.engine.start import live_form, plan_start
+from virlet.engine.planned import live_form, plan_start
 from virlet.errors import BadConfig, InvalidArg, SystemFailure, sentence
 from virlet.model.domain import Domain
 from virlet.net.choose import choose, verdicts
