@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -101,13 +102,19 @@ def test_a_damaged_plan_is_a_value_error_or_another_valid_plan(plan: HelperPlan,
         {},
         {"$": "HelperPlan"},
         {**encode(HelperPlan("p", (), (), Ready.SPAWNED, OnLoss.RESTART)), "name": 7},  # type: ignore[dict-item]
-        {**encode(HelperPlan("p", (), (), Ready.SPAWNED, OnLoss.RESTART)), "extra": 7},  # type: ignore[dict-item]
         {**encode(HelperPlan("p", (), (), Ready.SPAWNED, OnLoss.RESTART)), "argv": [{"$": "Path"}]},  # type: ignore[dict-item]
     ],
 )
 def test_what_is_no_plan_is_refused_with_a_value_error(data: object) -> None:
     with pytest.raises(ValueError):
         decode(HelperPlan, data, *CLASSES)
+
+
+def test_members_of_a_newer_version_are_passed_over() -> None:
+    plan = HelperPlan("p", (), (), Ready.SPAWNED, OnLoss.RESTART, stderr=LogFile(Path("/log")))
+    data: Any = encode(plan)
+    data["more"] = data["stderr"]["more"] = {"$": "Unheard", "of": [1]}
+    assert decode(HelperPlan, data, *CLASSES) == plan
 
 
 def test_deep_nesting_is_refused_rather_than_followed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virlet.engine.status import FORMAT, HelperRecord, Phase, Record, StatusDir, parse_record, print_record
+from virlet.engine.status import (
+    FORMAT,
+    Attaching,
+    DownScript,
+    HelperRecord,
+    Phase,
+    Record,
+    StatusDir,
+    parse_record,
+    print_record,
+)
 from virlet.enums import DomainState
 from virlet.plan.base import Dial, HelperPlan, Listener, LogFile, OnLoss, Ready
 from virlet.proc.identity import ProcessIdentity
@@ -65,6 +75,50 @@ def test_a_damaged_record_is_a_value_error_or_another_record(data: st.DataObject
 def test_what_is_no_record_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         parse_record(data)
+
+
+def within(old: object, new: object) -> bool:
+    """Whether *new* says all that *old* does."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(key in new and within(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(within, old, new))
+    return old == new
+
+
+@pytest.mark.parametrize("name", ["format-1-first", "format-1"])
+def test_a_recorded_file_means_what_it_meant(name: str) -> None:
+    """Members may be added, to ``format-1.json`` as well; none may go, and no value change its spelling."""
+    data = (Path(__file__).parent / "status" / f"{name}.json").read_bytes()
+    record = parse_record(data)
+    assert within(json.loads(data), json.loads(print_record(record)))
+    assert (record.phase, record.state, record.name) == (Phase.RUNNING, DomainState.RUNNING, "one")
+    passt, slirp = record.helpers
+    assert (passt.plan.ready, passt.plan.on_loss) == (Ready.PORTS_LISTEN, OnLoss.RESTART)
+    assert passt.plan.fds == (Dial(Path("/home/user/r/virlet/dd3a8a1dbd/net0.net")),)
+    assert passt.identity is not None
+    assert passt.identity.pid == 27434
+    assert slirp.plan.on_loss is OnLoss.REUSE
+    if name == "format-1":
+        assert record.attaching[0].helper is not None
+        assert record.down == (DownScript("net3", "/home/user/down", "tap0"),)
+    else:
+        assert record.attaching == record.down == record.put_back == slirp.inodes == ()
+        assert record.unconfined == "started by an older virletd"
+
+
+def test_the_recorded_file_has_every_member_there_is() -> None:
+    known = json.loads((Path(__file__).parent / "status" / "format-1.json").read_bytes())
+    assert known.keys() - {"$"} == {each.name for each in fields(Record)}
+    assert known["helpers"][0].keys() - {"$"} == {each.name for each in fields(HelperRecord)}
+    assert known["helpers"][0]["plan"].keys() - {"$"} == {each.name for each in fields(HelperPlan)}
+    assert known["attaching"][0].keys() - {"$"} == {each.name for each in fields(Attaching)}
+
+
+def test_what_a_newer_virletd_says_beyond_is_passed_over() -> None:
+    newer = json.loads(print_record(RECORD))
+    newer["later"] = newer["qemu"]["later"] = newer["helpers"][0]["later"] = {"$": "Later", "a": [None]}
+    assert parse_record(json.dumps(newer).encode()) == RECORD
 
 
 def test_another_format_is_refused() -> None:

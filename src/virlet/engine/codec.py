@@ -1,6 +1,8 @@
 """Frozen dataclasses to JSON data and back, driven by their annotations: what a status file is made of.
 
-Reading is strict: whatever a file holds, the answer is a value of the right types or :class:`ValueError`.
+Reading is strict: whatever a file holds, the answer is a value of the right types or :class:`ValueError`.  Members that
+a class does not have are passed over, and those that are missing have their defaults: a writer of another version may
+have known more, or fewer.
 """
 
 from __future__ import annotations
@@ -92,9 +94,6 @@ class _Decoder:
         if members.get(_TAG) != kind.__name__:
             raise ValueError(f"{where}: this is no {kind.__name__}")
         hints = _hints(kind)
-        unknown = members.keys() - hints.keys() - {_TAG}
-        if unknown:
-            raise ValueError(f"{where}: unknown member {min(unknown)!r}")
         values = {}
         for item in fields(kind):
             if item.name in members:

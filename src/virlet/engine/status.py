@@ -50,6 +50,13 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+"""What a member means, and the values that it may have, stay as they are while this does.
+
+Members with a default are added freely: an older virletd passes over them and takes the guest over (a downgrade), a
+newer one finds the default (an upgrade).  So this number rises when a member goes or changes, or when a guest would
+come to harm under a virletd that passes over a new one; that leaves such guests alone.  Files that were recorded are in
+``tests/engine/status``.
+"""
 STORED = (Dial, Listener, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Joined)
 """What may stand inside the free JSON of a helper's plan."""
 LIMIT = 32 * 1024 * 1024

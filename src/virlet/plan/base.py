@@ -210,7 +210,7 @@ class Need(StrEnum):
 
 
 class Ready(Enum):
-    """When a helper counts as ready."""
+    """When a helper counts as ready; status files have these words."""
 
     SPAWNED = "as soon as it runs"
     CONFINED = "when it has taken its options, which shows in the system call filter that it puts on last of all"
@@ -218,7 +218,7 @@ class Ready(Enum):
 
 
 class OnLoss(Enum):
-    """What to do when a helper has died."""
+    """What to do when a helper has died; status files have these words."""
 
     RESTART = "dial again and start the same helper"
     ACCEPT = "listen, and start the same helper on the connection that QEMU makes"
