@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from virlet import paths
 from virlet.engine.events import EventHub
-from virlet.engine.facts import gather, probe_emulator, probe_other_passt
+from virlet.engine.facts import emulators, gather, probe_emulator, probe_other_passt
 from virlet.engine.fdgroups import FdGroups
 from virlet.engine.guest import Guest
 from virlet.engine.probe_cache import Cache
@@ -20,11 +21,11 @@ from virlet.engine.scopes import Scopes
 from virlet.engine.status import StatusDir
 from virlet.engine.store import Definitions
 from virlet.engine.tasks import Tasks
-from virlet.errors import NoDomain
+from virlet.errors import NoDomain, VirletError
 from virlet.model.interface import Interface
 from virlet.net.choose import Registry
 from virlet.plan.base import GuestDirs
-from virlet.plan.facts import Facts
+from virlet.plan.facts import Facts, QemuFacts
 from virlet.proc.links import links
 
 __all__ = ["Context", "Dirs", "Guests"]
@@ -146,12 +147,22 @@ class Context:
         """Held while a definition is written, so that no two guests get one name."""
         self._last_id = 0
 
-    async def know(self, emulator: str | None) -> None:
-        """Ask an emulator that a domain names and that we have not met; raises what its probe raises."""
-        if emulator is None or emulator in self.facts.qemu:
-            return
-        found = await probe_emulator(Path(emulator), self.cache)
-        self.facts = replace(self.facts, qemu={**self.facts.qemu, emulator: found})
+    async def know(self, emulator: str | None, arch: str | None = None) -> None:
+        """Ask an emulator that a domain names and that we have not met, or the host's own for another *arch*.
+
+        Raises what the probe of *emulator* raises; a host without one for *arch* is for others to report.
+        """
+        if emulator is not None:
+            if emulator not in self.facts.qemu:
+                self._meet(await probe_emulator(Path(emulator), self.cache))
+        elif arch is not None and self.facts.emulator(arch) is None:
+            for path in emulators(arch):
+                if str(path) not in self.facts.qemu:
+                    with suppress(VirletError):
+                        self._meet(await probe_emulator(path, self.cache))
+
+    def _meet(self, found: QemuFacts) -> None:
+        self.facts = replace(self.facts, qemu={**self.facts.qemu, found.path: found})
 
     async def know_passts(self, nics: Iterable[Interface]) -> None:
         """Ask the passts that *nics* name and that are not the host's; one that fails to answer is a "no"."""

@@ -51,7 +51,7 @@ async def read_definition(context: Context, xml: str, flags: int) -> Domain:
 
 async def _know_emulator(context: Context, domain: Domain, source: Source) -> None:
     try:
-        await context.know(domain.devices.emulator)
+        await context.know(domain.devices.emulator, domain.os.arch)
     except (SystemFailure, InternalError, OperationTimeout) as error:
         hint = error.hint or "name a QEMU system emulator, such as /usr/bin/qemu-system-x86_64"
         problem = Problem(

@@ -62,6 +62,7 @@ async def _attach_live(guest: Guest, nic: Interface, source: Source) -> None:
     check_attach(nic)
     context, live = guest.context, guest.live
     assert live is not None
+    await context.know(live.devices.emulator, live.os.arch)
     await context.know_passts((nic,))
     context.look_again(links_named(with_interface(live, nic)), guest.uuid)
     try:

@@ -92,8 +92,7 @@ class QemuDriver:
     ) -> str:
         """Domain capabilities XML."""
         context = self._context
-        if emulator is not None:
-            await context.know(emulator)
+        await context.know(emulator, arch)
         return offer.domain_capabilities(context.facts, context.registry, emulator, arch, machine, virttype)
 
     # Domains, as far as they are only looked at
@@ -244,7 +243,7 @@ class QemuDriver:
             if definition is None or self._context.guests.get(guest.uuid) is not guest:
                 self._find(guest.uuid)
                 raise OperationInvalid("domain is gone")
-            await self._context.know(definition.devices.emulator)
+            await self._context.know(definition.devices.emulator, definition.os.arch)
             await self._context.know_passts(definition.devices.interfaces)
             await start(
                 guest,
@@ -337,7 +336,9 @@ class QemuDriver:
         """What a start would do, and why."""
         if uuid is not None:
             guest = self._find(uuid)
-            return inspect.explain(self._context, guest.config or guest.domain, running=guest.active)
+            domain = guest.config or guest.domain
+            await self._context.know(domain.devices.emulator, domain.os.arch)
+            return inspect.explain(self._context, domain, running=guest.active)
         if xml is None:
             raise InvalidArg("neither a domain nor XML was named")
         return inspect.explain(self._context, await read_definition(self._context, xml, 0), running=False)

@@ -35,6 +35,8 @@ _ELSEWHERE = ("/usr/libexec/qemu-kvm", "/usr/bin/qemu-kvm")
 def emulators(arch: str) -> list[Path]:
     """The QEMUs of this host for *arch* (libvirt's name), the one to prefer first."""
     target = {"i686": "i386", "armv7l": "arm"}.get(arch, arch)
+    if "/" in target:
+        return []
     found = program(f"qemu-system-{target}")
     candidates = [*([found] if found else []), *_ELSEWHERE]
     return [Path(each) for each in candidates if os.access(each, os.X_OK)]

@@ -66,7 +66,7 @@ def _cpus(host: HostFacts) -> Iterator[CapsCpu]:
 
 
 def _kvm(qemu: QemuFacts, facts: Facts) -> bool:
-    return bool(facts.host.kvm) and "kvm" in qemu.accels and qemu.arch == facts.host.arch
+    return bool(facts.host.kvm) and facts.kvm_for(qemu)
 
 
 def _guest(qemu: QemuFacts, facts: Facts) -> GuestCaps:

@@ -132,7 +132,7 @@ def _accelerator(domain: Domain, facts: Facts, qemu: QemuFacts) -> Iterator[Prob
             yield Problem("@type", f"Emulator '{qemu.path}' does not support virt type 'qemu'", hint="use type='kvm'")
         return
     support = facts.host.kvm
-    if "kvm" not in qemu.accels or qemu.arch != facts.host.arch:
+    if not facts.kvm_for(qemu):
         support = Support(False, f"'{qemu.path}' cannot use it")
     if not support:
         slower = "use <domain type='qemu'>, which needs no KVM and is slower"

@@ -65,7 +65,7 @@ def _cpu(domain: Domain, qemu: QemuFacts) -> Cpu | None:
         machine = qemu.machine(domain.os.machine or "")
         if machine is None or machine.default_cpu is None or not is_x86(domain):
             return cpu
-        model = machine.default_cpu.removesuffix(f"-{qemu.arch}-cpu")
+        model = machine.default_cpu.removesuffix("-x86_64-cpu").removesuffix("-i386-cpu")
         cpu = replace(cpu or Cpu(), mode=CpuMode.CUSTOM, model=CpuModelName(fallback="forbid", name=model))
         check = "none"
     if cpu.mode is None:

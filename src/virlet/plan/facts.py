@@ -346,3 +346,8 @@ class Facts:
     def emulator(self, arch: str) -> QemuFacts | None:
         """The first QEMU found for that architecture."""
         return next((qemu for qemu in self.qemu.values() if qemu.arch == arch), None)
+
+    def kvm_for(self, qemu: QemuFacts) -> bool:
+        """Whether *qemu* can use the host's KVM, if that works: it runs guests of the host's architecture, and i686."""
+        native = {"x86_64": ("x86_64", "i686")}.get(self.host.arch, (self.host.arch,))
+        return "kvm" in qemu.accels and qemu.arch in native
