@@ -272,7 +272,7 @@ async def test_both_witnesses_and_a_restart_are_told(
 DIES = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from virlet.engine import start
+from virlet.engine import launch
 from virlet.engine.context import Dirs
 from virlet.engine.driver import open_driver
 from virlet.engine.facts import gather
@@ -280,7 +280,7 @@ from virlet.engine.probe_cache import Cache
 from dataclasses import replace
 
 root, emulator, helper, point, xml = sys.argv[1:]
-method = getattr(start._Launch, point)
+method = getattr(launch.Launch, point)
 if asyncio.iscoroutinefunction(method):
     async def dying(*arguments, **named):
         await method(*arguments, **named)
@@ -289,7 +289,7 @@ else:
     def dying(*arguments, **named):
         method(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
-setattr(start._Launch, point, dying)
+setattr(launch.Launch, point, dying)
 
 async def main():
     base = Path(root)
