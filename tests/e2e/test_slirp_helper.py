@@ -110,6 +110,58 @@ def test_a_helper_that_dies_while_no_daemon_runs_is_replaced_by_the_next(running
     running.back()
 
 
+def lose_socket(one: Session) -> None:
+    """As under a kernel that lets nobody fetch it: what the status file tells of it is nobody's."""
+    (path,) = (each for each in one.base.rglob("*.json") if '"inodes"' in each.read_text())
+    path.write_text(re.sub(r'("inodes": ?)\[[^\]]*\]', r"\1[1, 2]", path.read_text()))
+
+
+def test_one_whose_socket_is_lost_is_plugged_in_anew_under_the_running_guest(running: Running) -> None:
+    one, old = running.session, running.helper
+    one.stop_daemon(signal.SIGKILL)
+    lose_socket(one)
+    one.start_daemon()
+    assert running.answers()
+    before = one.virsh("domiflist", "demo")
+    os.kill(old, signal.SIGKILL)
+    running.console.check("while grep -q 52:54:00:a8:33:fd /sys/class/net/*/address; do usleep 50000; done", 20)
+    running.console.check("until grep -q 52:54:00:a8:33:fd /sys/class/net/*/address; do usleep 50000; done", 20)
+    running.console.check("net-up eth0", 30)
+    running.back()
+    assert running.helper != old
+    assert one.virsh("domiflist", "demo") == before
+    assert "plugged in anew" in one.log()
+    # The new pair is kept as the first one was.
+    one.stop_daemon(signal.SIGKILL)
+    one.start_daemon()
+    os.kill(running.helper, signal.SIGKILL)
+    running.back()
+
+
+def test_a_guest_that_does_not_answer_keeps_its_card_until_it_does(running: Running) -> None:
+    one, old = running.session, running.helper
+    one.stop_daemon(signal.SIGKILL)
+    lose_socket(one)
+    one.start_daemon()
+    one.virsh("suspend", "demo")
+    os.kill(old, signal.SIGKILL)
+    told(one, "as soon as the guest gives it back")
+    assert "52:54:00:a8:33:fd" in one.virsh("domiflist", "demo")
+    one.virsh("resume", "demo")
+    told(one, "its interface was plugged in anew", 2)
+    running.console.check("until grep -q 52:54:00:a8:33:fd /sys/class/net/*/address; do usleep 50000; done", 20)
+    running.console.check("net-up eth0", 30)
+    running.back()
+
+
+def told(one: Session, words: str, times: int = 1) -> None:
+    """virletd's log says *words* so many times."""
+    deadline = time.monotonic() + 30
+    while one.log().count(words) < times:
+        assert time.monotonic() < deadline, one.log()
+        time.sleep(0.05)
+
+
 def test_the_helper_ends_with_qemu_though_no_daemon_runs(running: Running) -> None:
     one = running.session
     one.stop_daemon(signal.SIGKILL)

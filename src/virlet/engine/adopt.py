@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from virlet.engine.anew import regain
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash
 from virlet.engine.ending import end_qemu
@@ -193,7 +194,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         alive = Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
         if alive is not None:
             helper.own(alive)
-        helper.regain(process.pid)
+        regain(guest, run, helper)
     point("adopt.owned")
     guest.state, guest.reason = record.state, record.reason
     await _catch_up(guest, run, record)

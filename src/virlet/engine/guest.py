@@ -79,6 +79,8 @@ class Run:
     """By QEMU's id of the backend, while its interface is being attached."""
     unplugging: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     """By alias: who waits for the guest to give a device back."""
+    given_back: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """By alias: an interface that is plugged in anew when the guest has given it back, be it much later."""
 
     @property
     def stopping(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from shlex import quote
 
@@ -15,7 +16,7 @@ from virlet.engine.budget import Budget, Losses
 from virlet.engine.fds import FdTable
 from virlet.engine.following import Following
 from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import LEAVE, NoWay, Reach, wait_ready
+from virlet.engine.reach import LEAVE, EndLost, NoWay, Reach, wait_ready
 from virlet.engine.reach_dial import DialReach
 from virlet.engine.reach_door import DoorReach
 from virlet.engine.reach_forked import ForkedReach
@@ -61,6 +62,8 @@ class Helper:
         self.following = Following(self, host, tasks)
         if record.waits:
             self.record = replace(record, unplugged=True)
+        self.anew: Callable[[str], None] | None = None
+        """Plugs its interface in anew, where a helper cannot be brought to this one; is told why."""
         self._reach = _WAYS[record.plan.on_loss](self, host, tasks)
 
     @property
@@ -155,7 +158,9 @@ class Helper:
             self.following.wait()
             return
         if self._losses.exhausted:
-            self._tasks.start(self._give_up(), f"giving up {self.record.plan.name} of {self.alias}")
+            losses = f"it ended {len(self._losses)} times within {self._losses.budget.window:g} s"
+            why = f"{losses}, last saying: {self._reach.last_words() or 'nothing'}"
+            self._tasks.start(self.give_up(why), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
         pause = max(least, self._losses.pause)
@@ -254,8 +259,10 @@ class Helper:
             log.warning("%s", sentence)
         else:
             self._tell("lost", sentence)
-        if isinstance(error, NoWay):
-            self._tasks.start(self._give_up(), f"giving up {plan.name} of {self.alias}")
+        if isinstance(error, EndLost) and self.anew is not None:
+            self.anew(str(error))
+        elif isinstance(error, NoWay):
+            self._tasks.start(self.give_up(str(error)), f"giving up {plan.name} of {self.alias}")
         else:
             self._begin(self._losses.budget.pause)  # Where we had dialled, QEMU has that to see the end of first.
 
@@ -280,16 +287,15 @@ class Helper:
         if not self.following.arrived(process):
             self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
 
-    async def _give_up(self) -> None:
-        plan, losses = self.record.plan, self._losses
+    async def give_up(self, why: str) -> None:
+        """Restart it no more until somebody asks for it; its guest's cable is out meanwhile."""
+        plan = self.record.plan
         self.following.give_up()
         self.record, self._reviving = replace(self.record, gave_up=True), False
         self._host.save()
-        why = f"it ended {len(losses)} times within {losses.budget.window:g} s" if losses else "it ended"
-        said = self._reach.last_words()
         self._tell(
             "gave-up",
-            f"{plan.name} of {self.alias} is not restarted: {why}, last saying: {said or 'nothing'}."
+            f"{plan.name} of {self.alias} is not restarted: {why}."
             f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up",
         )
         await self._host.execute("set_link", {"name": self.alias, "up": False})

@@ -25,7 +25,7 @@ from virlet.proc.settled import settled
 from virlet.proc.sockets import Listeners
 from virlet.proc.spawn import Command, spawn
 
-__all__ = ["ANNOUNCE", "LEAVE", "NoWay", "Reach", "Reached", "run_helper", "wait_ready"]
+__all__ = ["ANNOUNCE", "LEAVE", "EndLost", "NoWay", "Reach", "Reached", "run_helper", "wait_ready"]
 
 ANNOUNCE: Mapping[str, object] = {"initial": 5, "max": 50, "rounds": 3, "step": 10}
 """Arguments of ``announce-self``, in milliseconds: with them traffic was back after 32 to 55 ms."""
@@ -37,6 +37,10 @@ _WORDS = 400
 
 class NoWay(SystemFailure):
     """QEMU cannot be reached, and no later attempt will change that."""
+
+
+class EndLost(NoWay):
+    """QEMU's backend cannot be reached by anybody any more; another one, behind another card, can."""
 
 
 class Reached(Protocol):

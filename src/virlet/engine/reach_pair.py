@@ -9,7 +9,7 @@ from dataclasses import replace
 from virlet.engine.fds import FdTable
 from virlet.engine.helper_host import HelperHost
 from virlet.engine.keep import inodes_of, regain
-from virlet.engine.reach import NoWay, Reach, Reached
+from virlet.engine.reach import EndLost, Reach, Reached
 from virlet.engine.tasks import Tasks
 from virlet.proc.process import ExitStatus
 
@@ -40,10 +40,9 @@ class PairReach(Reach):
     async def connect(self, fds: FdTable) -> bool:
         """QEMU has never lost its end."""
         if self._kept is None:
-            raise NoWay(
+            raise EndLost(
                 f"{self._record.alias}'s socket to QEMU went with the daemon that had it",
-                hint="detach the interface and attach it again, or stop and start the guest; where"
-                " kernel.yama.ptrace_scope is 0, the next daemon fetches it from QEMU",
+                hint="where kernel.yama.ptrace_scope is 0, the next daemon fetches it from QEMU",
                 errno=errno.ENOENT,
             )
         for source in self._record.plan.fds:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from virlet.engine.anew import regain
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Attaching
@@ -72,7 +73,7 @@ def _finish(guest: Guest, run: Run, item: Attaching) -> None:
         process = _process(item)
         if process is not None:
             helper.own(process)
-        helper.regain(run.process.pid)
+        regain(guest, run, helper)
     log.info("%s: %s was being attached when the last daemon ended; finished", guest.name, item.alias)
 
 

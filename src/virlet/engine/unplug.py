@@ -45,6 +45,8 @@ async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
     Returns also when the guest has not answered; raises :class:`OperationFailed` when it refuses.
     """
     run, alias = guest.running(), nic.alias or ""
+    if (again := run.given_back.pop(alias, None)) is not None:
+        again.cancel()
     answer = run.unplugging[alias] = asyncio.get_running_loop().create_future()
     try:
         try:
@@ -105,9 +107,9 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     point("detach.written")
     guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
     point("detach.told")
-    answer = run.unplugging.get(alias)
-    if answer is not None and not answer.done():
-        answer.set_result(None)
+    for answer in (run.unplugging.get(alias), run.given_back.pop(alias, None)):
+        if answer is not None and not answer.done():
+            answer.set_result(None)
 
 
 async def drop_netdev(guest: Guest, netdev: str) -> None:

@@ -30,7 +30,7 @@ MTU = 65_520
 _ETHERNET_MTU = 1500
 """Of a card that cannot be told another one."""
 _MOST_FORWARDS = 4096
-_LOST = "; one that dies after virletd was started anew stays down (kernel.yama.ptrace_scope, see virlet doctor)"
+_LOST = "; where it dies after virletd was started anew, the card is plugged in anew (kernel.yama.ptrace_scope)"
 _PASST = "add <backend type='passt'/>"
 
 

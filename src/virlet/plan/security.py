@@ -81,13 +81,12 @@ def _yama(facts: SecurityFacts) -> Support:
     if fetched_anew(facts, grants=True):
         return Support(
             True,
-            f"{said}: the next virletd fetches the socket of virlet's own slirp helper from it; one that dies while no"
-            " virletd runs stays down until its interface is attached again",
+            f"{said}: the next virletd fetches the socket of virlet's own slirp helper from it; where one dies while no"
+            " virletd runs, the guest's interface is plugged in anew",
         )
     return Support(
         False,
-        f"{said}: a slirp helper that dies after virletd was started anew stays down until its interface is attached"
-        " again",
+        f"{said}: where a slirp helper dies after virletd was started anew, the guest's interface is plugged in anew",
         f"{_root('sysctl -w kernel.yama.ptrace_scope=1')} (3 can only be left by a reboot); or use passt",
     )
 
