@@ -1,22 +1,35 @@
 """The vocabulary of plans: what to open, which processes to run, what QEMU is told.  Nothing is opened here.
 
-A plan names a file descriptor by the *source* that will give it (a listener, a dialled connection, one end of a
-pair, an opened file).  Sources are values: the same source named twice is the same descriptor.  The engine opens
-them, numbers them at spawn, and :func:`render` puts the numbers into the words of a command line.
+Descriptors are named by their sources (:mod:`virlet.plan.sources`), which may stand in the words of a command line
+(:mod:`virlet.plan.argv`); both are here as well, for those who write a backend.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TypeAlias
 
 from virlet.errors import Problem
+from virlet.plan.argv import Joined, Json, JsonValue, Word, render, render_json, sources_of
 from virlet.plan.follow import Follow
 from virlet.plan.rights import Confinement
+from virlet.plan.sources import (
+    TUN,
+    VHOST_NET,
+    Accept,
+    BridgeTap,
+    Dial,
+    FdSource,
+    Given,
+    Listener,
+    LogFile,
+    OpenMacvtap,
+    OpenTap,
+    OpenVhost,
+    PairEnd,
+)
 
 __all__ = [
     "TUN",
@@ -55,151 +68,6 @@ __all__ = [
     "short_name",
     "sources_of",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A UNIX stream socket that we bind at *path* and that listens; the other process accepts on it."""
-
-    path: Path
-    backlog: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """A connection to the UNIX stream socket at *path*; it may wait in the listener's backlog."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """The connection that QEMU makes to *path*, where we listen until it has come, and not again before it is lost.
-
-    A QEMU whose connection is not answered (vhost-user) stands still, so nobody listens there without need.
-    """
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class PairEnd:
-    """One end (0 or 1) of the socket pair called *name*."""
-
-    name: str
-    end: int
-    datagram: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """A file opened for appending (created 0600); *truncate* empties it first.
-
-    Handed to a child as its standard error: it outlives the daemon, which a pipe to the daemon would not.
-    """
-
-    path: Path
-    truncate: bool = False
-
-
-TUN = "/dev/net/tun"
-VHOST_NET = "/dev/vhost-net"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTap:
-    """One queue of a tap device.  The same *alias* is the same device, whatever the kernel calls it."""
-
-    alias: str
-    """The interface's."""
-    name: str
-    """The device's, or a template such as ``vnet%d`` for one that is to be made."""
-    queue: int = 0
-    vnet_hdr: bool = False
-    multi_queue: bool = False
-    create: bool = False
-    """It is made, and gone when nobody has it open any more; otherwise it must be there and stays as it is."""
-    mac: str | None = None
-    """Address of a device that is made."""
-    mtu: int | None = None
-    """MTU of a device that is made."""
-    path: str = TUN
-
-
-@dataclass(frozen=True, slots=True)
-class OpenMacvtap:
-    """One queue of a macvtap device, by its node ``/dev/tapN``.
-
-    N is the link's number in its network namespace, but ``/dev`` belongs to the whole host: what the node leads to is
-    compared after it was opened.
-    """
-
-    name: str
-    node: str
-    mac: str
-    device: str
-    """Major and minor number of the node as the kernel gives them for this link, ``246:1``; empty where unknown."""
-    queue: int = 0
-    vnet_hdr: bool = False
-    multi_queue: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OpenVhost:
-    """The kernel's worker for one queue of a virtio card (``/dev/vhost-net``)."""
-
-    alias: str
-    queue: int = 0
-    path: str = VHOST_NET
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeTap:
-    """A tap device on a bridge, made by the setuid program at *helper*, which hands us the descriptor and ends."""
-
-    alias: str
-    bridge: str
-    helper: str
-    vnet_hdr: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A descriptor that a client has given us for the domain (``virDomainFDAssociate``), by the name of its group."""
-
-    group: str
-    index: int = 0
-
-
-FdSource: TypeAlias = (
-    Listener | Dial | Accept | PairEnd | LogFile | OpenTap | OpenMacvtap | OpenVhost | BridgeTap | Given
-)
-"""Anything a child can be handed as an open descriptor."""
-
-_SOURCES = (Listener, Dial, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVhost, BridgeTap, Given)
-
-JsonValue: TypeAlias = (
-    "str | int | float | bool | FdSource | Joined | Mapping[str, JsonValue] | tuple[JsonValue, ...] | None"
-)
-"""JSON in which a descriptor may stand; it becomes the decimal number as a string, as QEMU's schema wants it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Json:
-    """A word of a command line that is a JSON object."""
-
-    value: Mapping[str, JsonValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A word made of pieces, some of which are descriptors: ``socket,id=monitor,fd=`` + 7, or ``19:20``."""
-
-    parts: tuple[str | FdSource, ...]
-
-
-Word: TypeAlias = str | FdSource | Json | Joined
-"""One word of a command line."""
 
 
 class Need(StrEnum):
@@ -473,46 +341,3 @@ def short_name(alias: str) -> str:
     import hashlib
 
     return hashlib.sha256(alias.encode()).hexdigest()[:20]
-
-
-Number: TypeAlias = Callable[[FdSource], int | str]
-
-
-def render(words: tuple[Word, ...], number: Number) -> list[str]:
-    """The command line with every descriptor replaced by what *number* says of it."""
-    return [_word(word, number) for word in words]
-
-
-def _word(word: Word, number: Number) -> str:
-    if isinstance(word, str):
-        return word
-    if isinstance(word, Json):
-        return json.dumps(render_json(word.value, number), separators=(",", ":"))
-    if isinstance(word, Joined):
-        return "".join(part if isinstance(part, str) else str(number(part)) for part in word.parts)
-    return str(number(word))
-
-
-def render_json(value: JsonValue, number: Number) -> object:
-    """Plain JSON data with every descriptor replaced by its number as a string."""
-    if isinstance(value, Mapping):
-        return {key: render_json(item, number) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [render_json(item, number) for item in value]
-    if isinstance(value, Joined):
-        return _word(value, number)
-    if isinstance(value, _SOURCES):
-        return str(number(value))
-    return value
-
-
-def sources_of(words: tuple[Word, ...]) -> tuple[FdSource, ...]:
-    """Every descriptor that *words* name, each once, in order."""
-    seen: dict[FdSource, None] = {}
-
-    def note(source: FdSource) -> int:
-        seen.setdefault(source)
-        return 0
-
-    render(words, note)
-    return tuple(seen)
