@@ -6,23 +6,19 @@ those of the contract (docs/network.md), equal on each.  VIRLET_MATRIX_MB says h
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
-import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
 import pytest
 from domains import domain, free_ports
-from host_server import FAMILY, LOOPBACK, give, greet, serving, sockaddr, take
+from host_server import FAMILY, LOOPBACK, MEGABYTES, greet, serving, whole_each_way
 from session import Session, console_of, session
 
 from virlet.net.addressing import guest_view
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.usefixtures("leaks_allowed")]
 
-MEGABYTES = int(os.environ.get("VIRLET_MATRIX_MB", "10"))
 MAC = "52:54:00:a8:33:fd"
 VIEW = guest_view((), MAC)
 GATEWAY = {4: str(VIEW.host4), 6: str(VIEW.host6)}
@@ -157,17 +153,8 @@ def test_an_address_of_the_network_leads_to_a_service_of_the_hosts(running: Runn
 
 @VERSIONS
 def test_what_is_sent_arrives_whole_each_way(running: Running, version: int) -> None:
-    data = os.urandom(MEGABYTES << 20)
-    right, gateway, began = hashlib.sha256(data).hexdigest(), GATEWAY[version], time.monotonic()
-    with serving(version, give(data)) as served:
-        said = running.console.check(f"transfer get {sockaddr(version, gateway, served.port)}", 240)
-    assert said.split()[0] == right
-    received = time.monotonic()
-    with serving(version, take) as served:
-        running.console.check(f"transfer put {sockaddr(version, gateway, served.port)}", 240)
-    assert served.result == right
-    sent = time.monotonic() - received
-    print(f"{running.backend} IPv{version}: {MEGABYTES} MB in {received - began:.1f} s, out {sent:.1f} s")
+    into, out = whole_each_way(running.console, version, GATEWAY[version])
+    print(f"{running.backend} IPv{version}: {MEGABYTES} MB in {into:.1f} s, out {out:.1f} s")
 
 
 def test_the_network_survives_suspend_and_resume(running: Running) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from domains import CMDLINE, domain
 from guest import Console
+from host_server import FAMILY, MEGABYTES, whole_each_way
 from session import Session, console_of, session
 from test_wires import pings, talk, wire
 
@@ -23,6 +24,8 @@ QUIET = f"{CMDLINE} virlet.nonet"
 MAC = "52:54:00:77:00:01"
 MACVTAP = "52:54:00:77:02:02"
 """The address that root gave vmac0."""
+NETS = (0, 1, 2, 3)
+"""10.77.N.0/24 and fd77:N::/64, on a tap, one with queues, a macvtap and a bridge."""
 COUNTED = ("numqueues", "numdisabled", "usedbcqueuelen", "topology_change", "topology_change_detected")
 PASSING = ("NO-CARRIER", "LOWER_UP")
 """Flags that say whether somebody has the device open."""
@@ -35,9 +38,9 @@ def nic(target: str, mac: str = MAC, more: str = "", model: str = "virtio", mana
     )
 
 
-def bridge(name: str) -> str:
+def bridge(name: str, mac: str = MAC) -> str:
     source = f"<source bridge='{name}'/>"
-    return f"<interface type='bridge'><mac address='{MAC}'/>{source}<model type='virtio'/></interface>"
+    return f"<interface type='bridge'><mac address='{mac}'/>{source}<model type='virtio'/></interface>"
 
 
 def described(name: str) -> dict[str, Any]:
@@ -72,17 +75,28 @@ def refusing() -> Iterator[Session]:
         yield made
 
 
-def boot(one: Session, xml: str, address: str) -> Console:
-    one.define(domain("tapped", xml, cmdline=QUIET))
-    one.virsh("start", "tapped")
-    return dressed(one, address)
-
-
-def dressed(one: Session, address: str) -> Console:
+def dressed(one: Session, *nets: int) -> Console:
+    """The console of a guest whose cards have their addresses, 2 of each network; the host has 1."""
     console = console_of(one, "tapped")
     console.ready(90)
-    console.check(f"ip link set eth0 up && ip address add {address}/24 dev eth0")
+    for net in nets:
+        card = f"eth{net}"
+        console.check(f"echo 0 >/proc/sys/net/ipv6/conf/{card}/accept_dad")  # Addresses without waiting for a rival.
+        console.check(f"ip link set {card} up && ip address add 10.77.{net}.2/24 dev {card}")
+        console.check(f"ip -6 address add fd77:{net}::2/64 dev {card}")
     return console
+
+
+def works(console: Console, *nets: int) -> None:
+    """Out and in, over both families."""
+    for net in nets:
+        for ours, guests in ((f"10.77.{net}.1", f"10.77.{net}.2"), (f"fd77:{net}::1", f"fd77:{net}::2")):
+            assert pings(console, ours)
+            assert banner(guests) == "SSH-2.0-virlet-guest"
+            with socket.socket(FAMILY[6 if ":" in guests else 4], socket.SOCK_DGRAM) as sock:
+                sock.settimeout(20)
+                sock.sendto(b"ping", (guests, 7))
+                assert sock.recv(100) == b"ping"
 
 
 def banner(address: str) -> str:
@@ -92,32 +106,34 @@ def banner(address: str) -> str:
         return stream.makefile().readline().strip()
 
 
-@pytest.mark.parametrize(
-    ("device", "xml", "net"),
-    [
-        ("vtap0", nic("vtap0"), "10.77.0"),
-        ("vtap1", nic("vtap1", more="<driver queues='2'/>"), "10.77.1"),
-        ("vmac0", nic("vmac0", MACVTAP), "10.77.2"),
-    ],
-    ids=["tap", "tap-queues", "macvtap"],
-)
-def test_a_guest_on_a_device_of_roots_talks_and_leaves_it_as_it_was(
-    one: Session, device: str, xml: str, net: str
-) -> None:
-    before = described(device)
-    console = boot(one, xml, f"{net}.2")
-    assert pings(console, f"{net}.1")
-    assert banner(f"{net}.2") == "SSH-2.0-virlet-guest"
-    assert f"<target dev='{device}' managed='no'/>" in one.virsh("dumpxml", "tapped")
-    one.virsh("reset", "tapped")
-    console.ready(90)
-    console.check(f"ip link set eth0 up && ip address add {net}.2/24 dev eth0")
-    assert pings(console, f"{net}.1")
+def test_a_guest_on_devices_of_roots_talks_through_each_and_leaves_them_as_they_were(one: Session) -> None:
+    """A tap, one with queues, a macvtap and a port of a bridge, of one guest: booting costs more than talking."""
+    before, links = [described(name) for name in ("vtap0", "vtap1", "vmac0")], sorted(os.listdir("/sys/class/net"))
+    queues = nic("vtap1", "52:54:00:77:00:02", "<driver queues='2'/>")
+    cards = (nic("vtap0"), queues, nic("vmac0", MACVTAP), bridge("vbr0", "52:54:00:77:00:03"))
+    memory = f"{192 + 2 * MEGABYTES}</memory>"  # what is sent lies in a tmpfs, which has half of the memory
+    one.define(domain("tapped", "".join(cards), cmdline=QUIET).replace("192</memory>", memory))
+    one.virsh("start", "tapped")
+    live = one.virsh("dumpxml", "tapped")
+    for device in ("vtap0", "vtap1", "vmac0"):
+        assert f"<target dev='{device}' managed='no'/>" in live
+    console = dressed(one, *NETS)
+    works(console, *NETS)
+    for net in NETS:
+        whole_each_way(console, 4, f"10.77.{net}.1", f"10.77.{net}.1")
+        whole_each_way(console, 6, f"fd77:{net}::1", f"fd77:{net}::1")
     one.virsh("suspend", "tapped")
     one.virsh("resume", "tapped")
-    assert banner(f"{net}.2") == "SSH-2.0-virlet-guest"
+    works(console, *NETS)
+    one.virsh("reset", "tapped")
+    console = dressed(one, *NETS)
+    works(console, *NETS)
+    one.virsh("reboot", "tapped")
+    console.until("reboot: Power down", 60)  # the guest's last words: virletd resets it instead
+    works(dressed(one, *NETS), *NETS)
     one.virsh("destroy", "tapped")
-    assert described(device) == before
+    assert [described(name) for name in ("vtap0", "vtap1", "vmac0")] == before
+    assert sorted(os.listdir("/sys/class/net")) == links
 
 
 @pytest.mark.parametrize(("device", "mac"), [("vtap0", MAC), ("vmac0", MACVTAP)])
@@ -131,7 +147,9 @@ def test_a_card_that_is_not_virtios_gets_plain_frames(one: Session, device: str,
 
 def test_the_device_is_put_back_although_another_daemon_saw_the_end(one: Session) -> None:
     before = described("vtap0")
-    boot(one, nic("vtap0"), "10.77.0.2")
+    one.define(domain("tapped", nic("vtap0"), cmdline=QUIET))
+    one.virsh("start", "tapped")
+    dressed(one, 0)
     one.stop_daemon()
     one.start_daemon()
     one.virsh("destroy", "tapped")
@@ -212,9 +230,8 @@ def test_a_tap_has_one_user_at_a_time(one: Session) -> None:
 
 def test_a_bridge_is_joined_by_the_helper_and_left(one: Session) -> None:
     links = sorted(os.listdir("/sys/class/net"))
-    console = boot(one, bridge("vbr0"), "10.77.3.2")
-    assert pings(console, "10.77.3.1")
-    assert banner("10.77.3.2") == "SSH-2.0-virlet-guest"
+    one.define(domain("tapped", bridge("vbr0")))
+    one.virsh("start", "tapped")
     live = one.virsh("dumpxml", "tapped")
     found = re.search(r"<target dev='(\w+)'/>", live)
     assert found, live
