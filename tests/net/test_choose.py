@@ -133,3 +133,12 @@ def test_a_host_device_that_is_named_is_passts_or_nobodys(nic_of: NicOf, env_of:
     refused = choose(nic, env_of(passt=FORBIDDEN), BOTH)
     assert refused.backend is None
     assert any("cannot choose a host interface" in problem.message for problem in refused.problems)
+
+
+def test_what_root_has_to_run_for_a_macvtap_can_be_pasted(nic_of: NicOf, env_of: EnvOf) -> None:
+    nic = nic_of("<source dev='eth0' mode='bridge'/>", kind="direct")
+    (problem,) = choose(nic, env_of(), registry()).problems
+    assert (
+        "ip link add link eth0 name macvtap0 address 52:54:00:12:34:56 type macvtap mode bridge;"
+        " ip link set dev macvtap0 up; chown 1000 /dev/tap$(cat /sys/class/net/macvtap0/ifindex)"
+    ) in (problem.hint or "")

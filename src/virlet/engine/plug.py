@@ -33,7 +33,7 @@ from virlet.errors import InternalError, OperationFailed, OperationInvalid, Oper
 from virlet.fault import point
 from virlet.model.domain import format_device
 from virlet.model.interface import Interface
-from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand
+from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand, Word
 from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
@@ -320,7 +320,7 @@ class _Attachment:
             words = tail(path, min(4096, size - said + 1)) if path is not None and size > said else ""
             raise InternalError(
                 f"Child process ({plan.name} of '{self.guest.name}') unexpected {process.status}: {words}",
-                hint=hint_for(words, f"it was told: {shlex.join(word for word in plan.argv if isinstance(word, str))}"),
+                hint=hint_for(words, f"it was told: {_spelt(plan.argv)}"),
             )
 
     async def _accepted(self) -> None:
@@ -337,6 +337,11 @@ class _Attachment:
             raise OperationInvalid("domain is not running")
         if not self.peer.connected.is_set():
             raise OperationTimeout(f"QEMU of '{self.guest.name}' has not accepted the connection of {self._alias}")
+
+
+def _spelt(argv: Iterable[Word]) -> str:
+    """For a shell, but for the numbers of descriptors, which are gone with the process."""
+    return " ".join(shlex.quote(word) if isinstance(word, str) else "N" for word in argv)
 
 
 def _unlink(paths: Iterable[Path]) -> None:

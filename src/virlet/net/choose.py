@@ -11,6 +11,7 @@ from typing import cast
 from virlet.enums import ErrorCode
 from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
+from virlet.net.admin import make_macvtap
 from virlet.net.base import Env, NetBackend, Upgrade
 from virlet.plan.facts import Facts, QemuFacts, Support
 from virlet.plugins import entry_points
@@ -28,8 +29,8 @@ _NETWORK = (
     " <interface type='bridge'>"
 )
 _DIRECT = (
-    "have root make the device (ip link add link DEV name NAME type macvtap) and use <interface type='ethernet'> with"
-    " <target dev='NAME' managed='no'/>; or use <interface type='user'>"
+    "let root run: {make}; and use <interface type='ethernet'> with <target dev='macvtap0' managed='no'/> and the same"
+    " <mac>; or use <interface type='user'>"
 )
 
 REFUSED: dict[InterfaceType, tuple[str, str]] = {
@@ -150,6 +151,9 @@ def _nobody(nic: Interface, env: Env, among: Registry) -> Problem:
         hint = f"use {' or '.join(able)}" if able else None
         return Problem(f"{env.path}/virlet:backend/@name", message, hint=hint)
     reason, hint = REFUSED.get(nic.type, (f"no backend carries interfaces of type '{nic.type}'", _USER))
+    if nic.type is InterfaceType.DIRECT:
+        lower = (nic.source.dev if nic.source is not None else None) or "DEV"
+        hint = hint.format(make=make_macvtap("macvtap0", lower, nic.mac or "MAC", env.facts.host.uid))
     code = _CODES.get(nic.type, ErrorCode.CONFIG_UNSUPPORTED)
     return Problem(f"{env.path}/@type", f"interface type '{nic.type}': {reason}", hint=hint, code=code)
 
