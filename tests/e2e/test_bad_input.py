@@ -255,6 +255,13 @@ def test_the_port_of_a_socket_between_guests_is_looked_at_first(one: Session) ->
     assert "this host has no such address" in text
 
 
+def test_all_ports_of_an_address_that_the_host_lacks_are_refused_with_their_line(one: Session) -> None:
+    nic = "<interface type='user'><backend type='passt'/><portForward proto='tcp' address='192.0.2.77'/></interface>"
+    text = start_error(one, "lacks", domain("lacks", nic))
+    assert "a TCP port on 192.0.2.77 cannot be bound: this host has no such address" in text
+    assert re.search(r"line \d+", text), text
+
+
 def test_a_udp_port_that_is_taken_is_named(one: Session) -> None:
     ports = free_ports(26000)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:

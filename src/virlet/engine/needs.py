@@ -86,7 +86,7 @@ def port_problems(nets: Iterable[NetPlan], before: Listeners) -> list[Problem]:
     problems: list[Problem] = []
     for net in nets:
         problems += conflicts(net.listens_on, before, freebind=net.freebind)
-        problems += conflicts(net.binds, before)
+        problems += conflicts(net.binds, before, freebind=net.freebind)
     return problems
 
 

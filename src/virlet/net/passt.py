@@ -13,7 +13,7 @@ from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
-from virlet.net.passt_args import check_passt, judge_passt, passt_files, passt_helper
+from virlet.net.passt_args import all_ports_of, check_passt, judge_passt, passt_files, passt_helper
 from virlet.plan.base import Dial, Listener, NetPlan, short_name
 from virlet.plan.facts import Facts, QemuFacts, Support
 
@@ -61,5 +61,6 @@ class Passt:
             fds=(listener,),
             link_up=nic.link_up,
             files=passt_files(nic, env),
+            binds=all_ports_of(nic, env),
             freebind=nic.passt is not None and nic.passt.freebind is True,
         )

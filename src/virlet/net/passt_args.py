@@ -22,7 +22,16 @@ from virlet.plan.facts import Facts, PasstFacts, Support
 from virlet.plan.follow import ROUTE, missing_route
 from virlet.plan.security import unlock_passt
 
-__all__ = ["check_passt", "judge_passt", "passt_argv", "passt_files", "passt_helper", "passt_log", "ports_of"]
+__all__ = [
+    "all_ports_of",
+    "check_passt",
+    "judge_passt",
+    "passt_argv",
+    "passt_files",
+    "passt_helper",
+    "passt_log",
+    "ports_of",
+]
 
 _NEEDED = ("fd", "foreground")
 _INSTALL = "install the package 'passt'"
@@ -122,6 +131,12 @@ def passt_log(nic: Interface, env: Env) -> LogFile:
     if nic.wants_passt and nic.backend is not None and nic.backend.log_file:
         return LogFile(Path(nic.backend.log_file), truncate=True)
     return LogFile(env.logs / f"{nic.alias}-passt.log")
+
+
+def all_ports_of(nic: Interface, env: Env) -> tuple[Forward, ...]:
+    """A port of each address or link of which all are forwarded: any port shows whether the host has it."""
+    rules = (rule for rule in rules_of(nic, env.path) if forwards_everything(rule) and (rule.address or rule.device))
+    return tuple(Forward(rule.proto, rule.address, rule.device, 0, 0, 0, rule.path) for rule in rules)
 
 
 def passt_files(nic: Interface, env: Env) -> tuple[FileNeed, ...]:

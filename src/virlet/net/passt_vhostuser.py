@@ -14,7 +14,7 @@ from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
-from virlet.net.passt_args import check_passt, judge_passt, passt_files, passt_helper
+from virlet.net.passt_args import all_ports_of, check_passt, judge_passt, passt_files, passt_helper
 from virlet.net.taps import queues_of
 from virlet.net.vhostuser import SHARE_MEMORY, shared_memory
 from virlet.plan.base import Accept, Need, NetPlan, OnLoss, SocketChardev, short_name
@@ -90,6 +90,7 @@ class PasstVhostUser:
             needs=frozenset({Need.SHARED_MEMORY}),
             link_up=nic.link_up,
             files=passt_files(nic, env),
+            binds=all_ports_of(nic, env),
             freebind=nic.passt is not None and nic.passt.freebind is True,
             chardev=chardev,
         )

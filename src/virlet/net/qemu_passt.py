@@ -19,7 +19,7 @@ from virlet.errors import Problem
 from virlet.model.interface import Interface, InterfaceType
 from virlet.net.base import Env
 from virlet.net.device import card, netdev_id
-from virlet.net.passt_args import check_passt, judge_passt, passt_files, ports_of
+from virlet.net.passt_args import all_ports_of, check_passt, judge_passt, passt_files, ports_of
 from virlet.net.passt_options import Option, passt_options
 from virlet.plan.base import (
     Forked,
@@ -98,6 +98,7 @@ class QemuPasst:
             needs=frozenset({Need.NO_SANDBOX}),
             link_up=nic.link_up,
             files=passt_files(nic, env),
+            binds=all_ports_of(nic, env),
             freebind=nic.passt is not None and nic.passt.freebind is True,
         )
 

@@ -287,7 +287,8 @@ class NetPlan:
     freebind: bool = False
     """Forwards may listen on addresses that the host does not have."""
     binds: tuple[Forward, ...] = ()
-    """Ports of QEMU's own sockets, which lead to no port of the guest; they have to be free as well."""
+    """Ports of QEMU's own sockets, which lead to no port of the guest; they have to be free as well.  Port 0, any
+    that is free, where all ports of an address or a link are forwarded."""
 
     @property
     def listens_on(self) -> tuple[Forward, ...]:

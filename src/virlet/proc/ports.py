@@ -38,6 +38,8 @@ class _Port:
     @property
     def text(self) -> str:
         where = f" on {self.address}" if self.address is not None else ""
+        if not self.number:
+            return f"a {self.forward.proto.upper()} port{where}"
         return f"{self.forward.proto.upper()} port {self.number}{where}"
 
     def problem(self, why: str, hint: str | None = None) -> Problem:
