@@ -6,7 +6,7 @@ import pytest
 
 from virlet.model.defaults import mirror_console
 from virlet.model.disk import DiskBus
-from virlet.model.domain import Domain, format_domain, parse_domain, parse_interface
+from virlet.model.domain import Domain, format_domain, parse_device, parse_domain, parse_interface
 from virlet.model.fresh import RandomFresh
 from virlet.model.interface import Family, InterfaceSource
 from virlet.model.machine import BootDevice
@@ -182,6 +182,12 @@ def test_what_is_left_out_is_told() -> None:
         ("devices/interface[1]/source/@path", 3),
         ("devices/interface[1]/driver/@queues", 4),
     ]
+
+
+def test_one_queue_is_what_a_card_has_anyway() -> None:
+    for model, said in (("virtio", 0), ("e1000", 1)):
+        _, source = parse_device(f"<interface><model type='{model}'/><driver queues='1'/></interface>")
+        assert len(source.dropped) == said
 
 
 def test_random_names_have_the_right_form() -> None:

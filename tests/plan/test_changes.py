@@ -133,7 +133,13 @@ def test_our_own_elements_are_called_as_the_xml_calls_them(more: str, word: str)
 
 
 def test_nobody_is_sent_to_the_definition_with_what_no_start_takes() -> None:
-    for more in ("<bandwidth><inbound average='1'/></bandwidth>", "<filterref filter='x'/>", "<frob/>"):
+    for more in (
+        "<bandwidth><inbound average='1'/></bandwidth>",
+        "<filterref filter='x'/>",
+        "<frob/>",
+        "<script path='/x'/>",
+        "<tune><sndbuf>9</sndbuf></tune>",
+    ):
         with pytest.raises(OperationUnsupported) as caught:
             merge_update(RUNNING, Wanted(nic(more), True))
         assert "--config" not in (caught.value.hint or "")

@@ -151,5 +151,7 @@ def dropped_from_interface(before: Interface, after: Interface, path: str) -> It
         return
     kept = {entry.path for entry in said(after, path)}
     for entry in said(before, path):
+        if entry.field == "queues" and entry.value in (0, 1) and after.is_virtio:
+            continue  # What it has without.
         if entry.path not in kept and "/backend" not in entry.path and not isinstance(entry.value, Element):
             yield Problem(entry.path, f"has no effect on an interface of type '{after.type}', model '{after.model}'")

@@ -115,7 +115,7 @@ def merge_update(old: Interface, wanted: Wanted) -> Interface:
 def _refusals(old: Interface, new: Interface) -> Iterator[VirletError]:
     for name, say in _REFUSED.items():
         if getattr(old, name) != getattr(new, name):
-            yield _unsupported(say(old, new))
+            yield _unsupported(say(old, new), hint=_hint(name, old))
     yield from _backend(old.backend or InterfaceBackend(), new.backend or InterfaceBackend())
     if old.bandwidth != new.bandwidth:
         yield _unsupported("Network bandwidth tuning is not available in session mode", ErrorDomain.NONE, hint=_NEVER)
@@ -126,8 +126,8 @@ def _refusals(old: Interface, new: Interface) -> Iterator[VirletError]:
     handled = {*_REFUSED, "backend", "bandwidth", "rom", "acpi_index", "link_state", "unknown"}
     for item in fields(Interface):
         if item.name not in handled and getattr(old, item.name) != getattr(new, item.name):
-            hint = _NEVER if item.name in _NOT_STARTED else _LATER
-            yield _unsupported(f"cannot modify network device {_WORDS.get(item.name, item.name)} settings", hint=hint)
+            text = f"cannot modify network device {_WORDS.get(item.name, item.name)} settings"
+            yield _unsupported(text, hint=_hint(item.name, old))
 
 
 def _strange(old: Interface, new: Interface) -> Iterator[VirletError]:
@@ -161,6 +161,13 @@ _NOT_STARTED = frozenset(
     {"filterref", "trust_guest_rx_filters", "guest_dev", "backend_domain", "coalesce_rx_frames", "isolated"}
 )
 """What a start would refuse, too."""
+_OF_A_DEVICE = frozenset({"script", "downscript", "sndbuf"})
+"""The same, but where there is a device of the host's."""
+
+
+def _hint(name: str, old: Interface) -> str:
+    without = old.type not in (InterfaceType.ETHERNET, InterfaceType.BRIDGE)
+    return _NEVER if name in _NOT_STARTED or (without and name in _OF_A_DEVICE) else _LATER
 
 
 def _unsupported(text: str, domain: ErrorDomain = ErrorDomain.QEMU, *, hint: str = _LATER) -> OperationUnsupported:
