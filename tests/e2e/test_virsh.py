@@ -152,7 +152,13 @@ def becomes(one: Session, *wanted: tuple[str, list[str], bool]) -> None:
 
     def settled() -> bool:
         pids = [pid for pid in (*one.helpers("qemu"), *one.helpers("passt")) if alive(pid)]
-        seen[:] = [(one.virsh("domstate", "demo"), sorted(map(comm, pids)), bool(one.runtime_files()))]
+        seen[:] = [
+            (
+                one.virsh("domstate", "demo"),
+                sorted(comm(pid).partition(".")[0] for pid in pids),
+                bool(one.runtime_files()),
+            )
+        ]
         return seen[0] in wanted
 
     until(settled, lambda: f"{seen}\n{one.log()}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
@@ -59,6 +58,8 @@ def sweep_logs(root: Path, known: Container[UUID], now: float) -> list[Path]:
     doomed = [path for n, (at, path) in enumerate(found) if n >= GONE_KEPT or now - at > GONE_DAYS * 86_400]
     removed = [path for path in doomed if not _locked(path / "qemu.log")]
     for path in removed:
+        import shutil  # which loads three decompressors, half a megabyte
+
         shutil.rmtree(path, ignore_errors=True)
     return removed
 
