@@ -59,6 +59,12 @@ def facts(request: pytest.FixtureRequest) -> Facts:
 
 
 @pytest.fixture
+def newest_facts() -> Facts:
+    """The newest generation that we know."""
+    return facts_of(GENERATIONS[-1])
+
+
+@pytest.fixture
 def dirs() -> GuestDirs:
     return GuestDirs(Path("/run/v/1"), Path("/logs/1"), Path("/state/1"))
 

@@ -27,8 +27,10 @@ from virlet.plan.base import (
     SocketChardev,
     render_json,
 )
-from virlet.plan.facts import Facts
+from virlet.plan.facts import Facts, Link, SlirpHelperFacts, Support
 from virlet.plan.hotplug import SendFd, heat, new_problems, plan_attach, with_interface, without_interface
+from virlet.plan.launch import plan_launch
+from virlet.slirp.options import FEATURES
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.xml") if not path.stem.endswith(".defined"))
@@ -47,11 +49,8 @@ def cold(plan: LaunchPlan, option: str, number: Callable[[FdSource], int | str])
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_recorded_interface_is_the_same_hot_and_cold(
-    name: str, facts: Facts, plan_of: Callable[[str, Facts], LaunchPlan]
-) -> None:
-    plan = plan_of((GOLDEN / f"{name}.xml").read_text(), facts)
+def same_hot_and_cold(plan: LaunchPlan) -> None:
+    """What QEMU is told of each interface by QMP is what its command line says."""
     for net in plan.nets:
         hot = heat(net)
         names = {send.source: send.name for send in hot.sends}
@@ -66,6 +65,15 @@ def test_every_recorded_interface_is_the_same_hot_and_cold(
             assert netdev["addr"] == {"type": "fd", "str": str(hot.listens)}
             netdev = {**netdev, "addr": {"type": "unix", "path": str(hot.listens)}}
         assert hot.netdev_add.arguments == netdev
+        assert hot.then == (net.helper.forked.adds if net.helper is not None and net.helper.forked is not None else ())
+        if net.chardev is None:
+            assert hot.chardev_add is None
+        else:
+            assert hot.chardev_add is not None
+            assert hot.chardev_add.arguments["id"] == net.chardev.id
+            assert net.chardev.word in plan.argv
+            assert f"path={net.chardev.path}" in net.chardev.word
+            assert str(net.chardev.path) in json.dumps(hot.chardev_add.arguments)
         assert hot.device_add.arguments == cold(plan, "-device", number)[net.alias]
         assert [(each.name, each.arguments) for each in hot.after] == [
             (each.name, each.arguments)
@@ -80,6 +88,71 @@ def test_every_recorded_interface_is_the_same_hot_and_cold(
             assert hot.net.helper.argv == net.helper.argv
             assert hot.net.helper.leaves == net.helper.leaves
             assert hot.listens is None or hot.listens in net.helper.leaves
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recorded_interface_is_the_same_hot_and_cold(
+    name: str, facts: Facts, plan_of: Callable[[str, Facts], LaunchPlan]
+) -> None:
+    same_hot_and_cold(plan_of((GOLDEN / f"{name}.xml").read_text(), facts))
+
+
+LINKS = (
+    Link("tap0", 7, "tun", "fe:00:00:00:00:01", up=True, mtu=1500, tap=True, owner=1000, multi_queue=False),
+    Link("tap1", 8, "tun", "fe:00:00:00:00:02", up=True, mtu=1500, tap=True, owner=1000, multi_queue=True),
+    Link("mac0", 9, "macvtap", "52:54:00:00:00:09", up=True, mtu=1500, node="/dev/tap9", device="246:1"),
+    Link("br0", 3, "bridge", "02:00:00:00:00:01", up=True, mtu=1500),
+)
+HELPER = SlirpHelperFacts(("/usr/bin/virlet-slirp-helper",), Support(True), frozenset(FEATURES), "4.8.0")
+VIRTIO, MAC = "<model type='virtio'/>", "<mac address='52:54:00:00:00:09'/>"
+BY_NAME = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='{}'/>"
+KINDS = {
+    "passt": f"<interface type='user'>{MAC}{VIRTIO}<backend type='passt'/></interface>",
+    "passt-vhostuser": f"<interface type='vhostuser'>{MAC}{VIRTIO}<backend type='passt'/></interface>",
+    "qemu-passt": f"<interface type='user'>{MAC}{VIRTIO}{BY_NAME.format('qemu-passt')}</interface>",
+    "slirp": f"<interface type='user'>{MAC}{VIRTIO}{BY_NAME.format('slirp')}</interface>",
+    "slirp-helper": f"<interface type='user'>{MAC}{VIRTIO}{BY_NAME.format('slirp-helper')}</interface>",
+    "tap": f"<interface type='ethernet'>{MAC}<target dev='tap0' managed='no'/>{VIRTIO}<link state='down'/></interface>",
+    "queues": (
+        f"<interface type='ethernet'>{MAC}<target dev='tap1' managed='no'/>{VIRTIO}<driver queues='2'/></interface>"
+    ),
+    "macvtap": f"<interface type='ethernet'>{MAC}<target dev='mac0' managed='no'/>{VIRTIO}</interface>",
+    "bridge": f"<interface type='bridge'>{MAC}<source bridge='br0'/>{VIRTIO}</interface>",
+    "vhostuser": (
+        f"<interface type='vhostuser'>{MAC}{VIRTIO}"
+        "<source type='unix' path='/run/other.sock' mode='client'/></interface>"
+    ),
+    "given": (
+        f"<interface type='user'>{MAC}{VIRTIO}"
+        "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='socket' fdgroup='mine'/></interface>"
+    ),
+}
+MACHINE = """<domain type='qemu'><name>one</name><memory unit='MiB'>64</memory>
+<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>{}</devices></domain>"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interface_of_every_backend_is_the_same_hot_and_cold(
+    kind: str, newest_facts: Facts, dirs: GuestDirs
+) -> None:
+    host = replace(
+        newest_facts.host,
+        bridge_helper="/usr/lib/qemu/qemu-bridge-helper",
+        bridge_helper_may=Support(True, "it is set-user-ID"),
+    )
+    facts = replace(
+        newest_facts,
+        host=host,
+        links={link.name: link for link in LINKS},
+        slirp_helper=HELPER,
+        given={"mine": ("stream",)},
+    )
+    domain, _ = parse_domain(MACHINE.format(KINDS[kind]))
+    domain = assign_aliases(assign_defaults(domain, next(iter(facts.qemu.values()))), dirs)
+    plan = plan_launch(domain, facts, dirs, registry())
+    assert [net.alias for net in plan.nets] == ["net0"]
+    same_hot_and_cold(plan)
 
 
 def test_descriptors_are_sent_under_a_name() -> None:
