@@ -74,5 +74,5 @@ def test_qemu_is_filtered_has_no_privileges_and_is_confined(running: Running) ->
 def test_doctor_tells_of_landlock_and_of_other_peoples_profiles(running: Running) -> None:
     said = running.session.virlet_json("doctor")
     assert said["confinement"]["ok"] == bool(landlock_version())
-    assert list(said["security"]) == ["user namespaces", "AppArmor", "SELinux"]
+    assert list(said["security"]) == ["user namespaces", "AppArmor", "SELinux", "Yama"]
     assert "QEMU confined to its files" in running.session.virlet("doctor")
