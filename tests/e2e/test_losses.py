@@ -1,6 +1,6 @@
 """Helpers killed under a guest that has booted: one after the other, both at once, unseen, with their daemon.
 
-The same for each backend that has a helper.  script/soak multiplies the kills in a row by VIRLET_SOAK.
+The same for each backend that has a helper of ours.  script/soak multiplies the kills in a row by VIRLET_SOAK.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ BACKENDS: dict[str, Callable[[], bool]] = {
     "passt": lambda: True,
     "slirp-helper": lambda: True,
     "passt-vhost-user": lambda: "--vhost-user" in said("passt", "--help"),
-    "qemu-passt": lambda: "passt" in said("qemu-system-x86_64", "-netdev", "help").split(),
 }
-"""Those with a helper, and whether this host has them."""
+"""Those with a helper of ours, and whether this host has them; QEMU's own passt is in test_qemu_passt.py."""
 
 
 class Running:
@@ -67,15 +66,10 @@ class Running:
         """Of the helpers that run, as virletd says."""
         return [each["pid"] for each in self.session.virlet_json("info", "loser")["details"]["helpers"] if each["pid"]]
 
-    @property
-    def doomed(self) -> list[int]:
-        """The helpers that may die at one time: QEMU may hang when two that it has started do (docs/network.md)."""
-        return self.pids()[: 1 if self.name == "qemu-passt" else 2]
-
     def kill(self, count: int = 2) -> float:
-        """At most *count* helpers; the time when they were told."""
-        pids = self.doomed[:count]
-        assert pids
+        """The first *count* helpers; the time when they were told."""
+        pids = self.pids()[:count]
+        assert len(pids) == count
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         since = time.monotonic()
@@ -139,8 +133,6 @@ def test_one_that_is_killed_again_and_again_is_replaced_each_time(
 
 
 def test_two_at_once_are_both_replaced(running: Running) -> None:
-    if running.name == "qemu-passt":
-        pytest.skip("elsewhere: QEMU may hang")
     running.back(running.kill())
 
 
@@ -152,7 +144,7 @@ def test_those_of_a_paused_guest_are_replaced_when_it_runs_again(running: Runnin
 
 
 def test_those_that_die_while_no_daemon_runs_are_replaced_by_the_next(running: Running) -> None:
-    pids = running.doomed
+    pids = running.pids()
     running.session.stop_daemon(signal.SIGKILL)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -163,8 +155,6 @@ def test_those_that_die_while_no_daemon_runs_are_replaced_by_the_next(running: R
 
 @pytest.mark.parametrize("point", ["helper.dialled", "helper.running", "helper.written"])
 def test_a_daemon_that_is_killed_while_it_replaces_one_leaves_it_to_the_next(running: Running, point: str) -> None:
-    if running.name == "qemu-passt":
-        pytest.skip("elsewhere: QEMU starts its passt")
     running.die(point, lambda: running.kill(1))
     running.back(time.monotonic())
     running.back(running.kill())
