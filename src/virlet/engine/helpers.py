@@ -127,7 +127,7 @@ class Helper:
         """QEMU has closed its end of the stream."""
         if not self._reach.disconnected():
             return
-        if self._host.stopping or (self.record.gave_up and not self._reviving):
+        if self._host.stopping or self.over or (self.record.gave_up and not self._reviving):
             return
         if self.process is None:
             self._begin()
@@ -184,7 +184,7 @@ class Helper:
 
     def revive(self) -> None:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""
-        if self.process is not None or self._busy:
+        if self.process is not None or self._busy or self.over:
             return
         if self.following.lacks_route:
             self.following.wait()

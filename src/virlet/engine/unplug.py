@@ -81,7 +81,8 @@ def refused(run: Run, alias: str) -> None:
 async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     """The card is gone: so go its backend, its helper, its files and its XML, and everybody is told."""
     point("detach.given")
-    helper = run.helpers.pop(alias, None)
+    # On record until it has ended: whatever writes the status file meanwhile may be the last that this daemon does.
+    helper = run.helpers.get(alias)
     # The helper ends first: it would take the end of the stream for a loss.
     if helper is not None:
         try:
@@ -99,6 +100,8 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
         if accepts or nic.type is InterfaceType.VHOSTUSER:
             await drop_chardev(guest, alias)
         await leave_taps(run, alias)
+    if run.helpers.get(alias) is helper:
+        run.helpers.pop(alias, None)
     if guest.run is not run or guest.live is None:
         return
     guest.live = without_interface(guest.live, alias)
