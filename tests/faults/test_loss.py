@@ -6,11 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from uuid import UUID
 
 import pytest
 from faultstand import DOMAIN, PASST, Stand, free_ports
 
 from virlet.client.sync import Connection, Domain
+from virlet.engine.crash import DUMPS_KEPT
 from virlet.enums import DomainState, Lifecycle, RunningReason, ShutoffReason
 
 pytestmark = [pytest.mark.faults]
@@ -101,6 +103,23 @@ def test_a_guest_that_panics_begins_again_in_the_same_qemu(watch: Watch, wanted:
         assert guest.stand.running("/qemu-system") == [guest.qemu]
         assert guest.stand.answers(guest.port)
         assert len(list(guest.stand.base.glob("s/virlet/dump/*.elf"))) == wanted.startswith("coredump")
+
+
+def test_the_last_few_dumps_of_a_guest_are_kept(watch: Watch) -> None:
+    with watch("<on_crash>coredump-restart</on_crash>") as guest:
+        folder = guest.stand.base / "s" / "virlet" / "dump"
+        folder.mkdir(mode=0o700)
+        older = [folder / f"{guest.domain.uuid}-2020010{day}T000000.elf" for day in range(1, 6)]
+        another = folder / f"{UUID(int=1)}-20200101T000000.elf"
+        for age, path in enumerate((another, *older)):
+            path.touch()
+            os.utime(path, (age, age))
+        os.kill(guest.qemu, signal.SIGUSR1)
+        assert guest.told(2) == [(CRASHED, 0), (RESUMED, 0)]
+        left = sorted(folder.glob(f"{guest.domain.uuid}-*"))
+        assert left[:2] == older[-2:]
+        assert len(left) == DUMPS_KEPT == 3
+        assert another.exists()
 
 
 def test_a_guest_that_panics_is_preserved_for_who_wants_to_look(watch: Watch) -> None:

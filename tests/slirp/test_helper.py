@@ -20,11 +20,18 @@ from pathlib import Path
 import pytest
 
 from virlet.proc.confine import landlock_version
+from virlet.slirp.complaints import BURST
 
 pytestmark = pytest.mark.skipif(not ctypes.util.find_library("slirp"), reason="libslirp is not installed")
 
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
 COOKIE = bytes.fromhex("63825363")
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071, of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -141,6 +148,25 @@ def test_a_restricted_guest_reaches_nobody(wire) -> None:  # type: ignore[no-unt
         assert free.resolve()
         server.setblocking(False)
         server.accept()[0].close()  # As would have been seen.
+
+
+def test_a_guest_that_misbehaves_at_full_speed_fills_no_log(wire) -> None:  # type: ignore[no-untyped-def]
+    """Router advertisements (RFC 4861) are the gateway's to send: libslirp complains of each."""
+    one = wire()
+    one.resolve()
+    source, everybody = bytes.fromhex("fe80" + "00" * 13 + "09"), bytes.fromhex("ff02" + "00" * 13 + "01")
+    said = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 0, 0, 0)
+    pseudo = source + everybody + struct.pack("!II", len(said), 58)
+    said = said[:2] + checksum(pseudo + said).to_bytes(2, "big") + said[4:]
+    packet = struct.pack("!IHBB", 6 << 28, len(said), 58, 255) + source + everybody + said
+    for _ in range(200):
+        one.send(0x86DD, packet)
+    assert one.resolve()  # Frames are taken in turn.
+    one.process.kill()
+    assert one.process.stderr is not None
+    lines = one.process.stderr.read().splitlines()
+    assert len(lines) == BURST
+    assert all(line.startswith("guest: ") for line in lines)
 
 
 def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
+from uuid import UUID
 
 from virlet.engine.ending import end_qemu
 from virlet.engine.files import make_private
@@ -14,10 +16,12 @@ from virlet.errors import SystemFailure, VirletError
 from virlet.model.lifecycle import Action
 from virlet.model.machine import CrashAction
 
-__all__ = ["after_crash", "restart"]
+__all__ = ["DUMPS_KEPT", "after_crash", "restart"]
 
 log = logging.getLogger(__name__)
 
+DUMPS_KEPT = 3
+"""Of each guest, the newest: each is as large as the guest's memory, and a guest may crash as often as it likes."""
 DUMP_TIME = 3600.0
 """Seconds that QEMU has to write the guest's memory; its monitor answers nobody meanwhile."""
 _DUMPING = frozenset({CrashAction.COREDUMP_DESTROY, CrashAction.COREDUMP_RESTART})
@@ -63,7 +67,17 @@ async def _dump(guest: Guest, run: Run) -> Path:
         raise
     finally:
         os.close(fd)
+    _sweep(directory, guest.uuid)
     return path
+
+
+def _sweep(directory: Path, uuid: UUID) -> None:
+    """Remove all but the newest of that guest's dumps."""
+    with suppress(OSError):  # One that somebody else removes at the same time is gone as well.
+        found = sorted(directory.glob(f"{uuid}-*.elf"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in found[DUMPS_KEPT:]:
+            path.unlink()
+            log.info("removed %s: the last %d dumps of a guest are kept", path, DUMPS_KEPT)
 
 
 async def restart(guest: Guest, run: Run) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from uuid import UUID
 
 from virlet.engine import console, devices, inspect, offer, power
@@ -20,7 +18,7 @@ from virlet.engine.files import check_owner, make_private
 from virlet.engine.follow import Follower
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
-from virlet.engine.logs import cap_logs, sweep_logs
+from virlet.engine.logs import keep_small
 from virlet.engine.metadata import set_metadata
 from virlet.engine.probe_cache import Cache
 from virlet.engine.start import start
@@ -47,8 +45,6 @@ log = logging.getLogger(__name__)
 
 _TAINTS = {"custom-argv": "custom configuration parameters used"}
 """libvirt's words for the reasons of a taint."""
-LOG_INTERVAL = 60.0
-"""Seconds between two looks at the size of the logs of running guests."""
 STARTS_AT_ONCE = 2
 """Guests of an autostart that are started side by side: more would only wait for each other's CPU."""
 
@@ -404,19 +400,8 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
     driver = QemuDriver(context)
     driver.follow_network()
     context.tasks.start(_autostart(driver, context), "autostart")
-    context.tasks.start(_keep_logs_small(context), "logs")
+    context.tasks.start(keep_small(context), "logs")
     return driver
-
-
-async def _keep_logs_small(context: Context) -> None:
-    """Nobody stands between a child and its log, and no event tells that it has grown: look now and then."""
-    stuck: set[Path] = set()
-    while True:
-        sweep_logs(context.dirs.state / "log", {guest.uuid for guest in context.guests}, time.time())
-        await asyncio.sleep(LOG_INTERVAL)
-        for guest in context.guests:
-            if guest.run is not None:
-                cap_logs(guest.run, stuck)
 
 
 async def _autostart(driver: QemuDriver, context: Context) -> None:

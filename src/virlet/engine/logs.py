@@ -6,41 +6,71 @@ it: those of the last :data:`GONE_KEPT` such guests, and none longer than :data:
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from virlet.engine.guest import Run
 from virlet.errors import SystemFailure
 from virlet.proc.logfile import cap
 
-__all__ = ["GONE_DAYS", "GONE_KEPT", "cap_logs", "sweep_logs"]
+if TYPE_CHECKING:
+    from virlet.engine.context import Context
+    from virlet.engine.guest import Run
+
+__all__ = ["GONE_DAYS", "GONE_KEPT", "cap_logs", "keep_small", "sweep_logs"]
 
 log = logging.getLogger(__name__)
 
 GONE_KEPT = 50
 GONE_DAYS = 14.0
+LOOK_INTERVAL = 10.0
+"""Seconds between two looks at the logs of running guests."""
+FLOODED_INTERVAL = 1.0
+"""The same after one had to be rotated."""
+SWEEP_INTERVAL = 60.0
 
 
-def cap_logs(run: Run, stuck: set[Path]) -> None:
+async def keep_small(context: Context) -> None:
+    """Keep logs below their size and number, as long as the daemon lives.
+
+    Nobody stands between a child and its log, and no event tells that it has grown: it is looked at now and then, and
+    soon again while one grows fast.
+    """
+    stuck: set[Path] = set()
+    swept = -SWEEP_INTERVAL
+    while True:
+        now = asyncio.get_running_loop().time()
+        if now - swept >= SWEEP_INTERVAL:
+            sweep_logs(context.dirs.state / "log", {guest.uuid for guest in context.guests}, time.time())
+            swept = now
+        rotated = [cap_logs(guest.run, stuck) for guest in context.guests if guest.run is not None]
+        await asyncio.sleep(FLOODED_INTERVAL if any(rotated) else LOOK_INTERVAL)
+
+
+def cap_logs(run: Run, stuck: set[Path]) -> bool:
     """Rotate what has grown too large; a log that cannot be rotated is reported, and harms nobody else.
 
-    *stuck* remembers which those are: what is said every minute is read by nobody.
+    Returns whether one has.  *stuck* remembers which cannot be: what is said again and again is read by nobody.
     """
+    rotated = False
     paths = [run.record.log]
     paths += [each.record.plan.stderr.path for each in run.helpers.values() if each.record.plan.stderr is not None]
     for path in paths:
         try:
-            cap(path)
+            rotated |= cap(path)
             stuck.discard(path)
         except SystemFailure as error:
             if path not in stuck:
                 log.warning("%s", error)
             stuck.add(path)
+    return rotated
 
 
 def sweep_logs(root: Path, known: Container[UUID], now: float) -> list[Path]:

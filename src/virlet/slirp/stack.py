@@ -19,6 +19,7 @@ from ctypes import c_int, c_size_t, c_ssize_t, c_ulong, c_void_p
 from typing import Any
 
 from virlet.slirp import library as lib
+from virlet.slirp.complaints import Complaints
 from virlet.slirp.options import Options
 
 __all__ = ["POLL_IN", "Stack"]
@@ -70,9 +71,10 @@ class Stack:
     def _make_callbacks(self) -> lib.Callbacks:
         self._add_poll = lib.AddPoll(self._make_add_poll())
         self._get_revents = lib.GetREvents(lambda index, _: _SWAPPED[self._shorts[4 * index + 3] & 31])
+        complain = Complaints(sys.stderr)
         return lib.Callbacks(
             lib.SendPacket(self._make_send_packet()),
-            lib.GuestError(lambda text, _: print("guest:", text.decode(errors="replace"), file=sys.stderr, flush=True)),
+            lib.GuestError(lambda text, _: complain(text)),
             lib.ClockGetNs(lambda _, now=time.monotonic_ns: now()),
             lib.TimerNew(self._timer_new),
             lib.TimerFree(lambda timer, _: self._timers.pop(timer, None) and None),
