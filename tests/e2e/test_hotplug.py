@@ -224,6 +224,11 @@ def test_attach_interface_and_the_definition(guest: Guest) -> None:
         guest.virsh("attach-device", "hot", str(guest.card), "--config")
         events.wait_for("Defined", "Updated")
     assert MAC in guest.macs("--inactive")
+    live = guest.virsh("domif-getlink", "hot", FIRST)
+    for state in ("down", "up"):
+        guest.virsh("domif-setlink", "hot", FIRST, state, "--config")
+        assert guest.virsh("domif-getlink", "hot", FIRST, "--config").endswith(state)
+        assert guest.virsh("domif-getlink", "hot", FIRST) == live, "the running guest's cable is its own"
     guest.virsh("detach-device", "hot", str(guest.card), "--config")
     assert MAC not in guest.macs("--inactive")
     said = guest.virsh("detach-interface", "hot", "user", "--mac", mac, "--config", check=False)

@@ -174,10 +174,11 @@ def test_a_user_network_of_shared_memory_comes_by_vhost_user_is_replaced_and_goe
 def test_a_passt_that_refuses_its_options_is_quoted_and_the_guest_goes_on(running: Running) -> None:
     """QEMU would stand still for good with a back end that ends before it has answered."""
     one, card = running.session, running.session.base / "refused.xml"
-    wrong = "<ip address='127.0.0.1'/></interface>"
+    param = "<virlet:param value='--log-size'/><virlet:param value='1'/>"
+    wrong = f"<virlet:passt xmlns:virlet='https://virlet.dev/schemas/domain/1'>{param}</virlet:passt></interface>"
     card.write_text(nic(running.port + 20, mac="52:54:00:a8:34:03").replace("</interface>", wrong))
     said = one.virsh("attach-device", "shared", str(card), "--live", check=False)
-    assert "Invalid guest address" in said, said
+    assert "Invalid --log-size: 1" in said, said
     assert answer(running.port) == "SSH-2.0-virlet-guest"
     assert one.helper("passt")
 

@@ -62,6 +62,28 @@ def test_queues_are_agreed_with_the_back_end(one: Session) -> None:
         backend.close()
 
 
+def test_a_card_of_somebody_elses_back_end_comes_into_a_running_guest(one: Session) -> None:
+    path, card = one.base / "switch.sock", one.base / "card.xml"
+    card.write_text(nic(path))
+    define(one, "")
+    one.virsh("start", "--paused", "switched")
+    before = one.runtime_files()
+    said = one.virsh("attach-device", "switched", str(card), "--live", check=False, timeout=30)
+    assert "No such file or directory" in said, said
+    assert "52:54:00:77:00:01" not in one.virsh("domiflist", "switched")
+    assert one.runtime_files() == before
+    backend = Backend(queues=1).listen(path)
+    try:
+        one.virsh("attach-device", "switched", str(card), "--live", timeout=30)
+        assert "52:54:00:77:00:01" in one.virsh("domiflist", "switched")
+        assert "52:54:00:77:00:01" not in one.virsh("domiflist", "switched", "--inactive")
+        assert backend.served  # By QEMU, and by us, who look before it is told to dial.
+        one.virsh("destroy", "switched")
+    finally:
+        backend.close()
+    until(lambda: one.runtime_files() == [], lambda: str(one.runtime_files()))
+
+
 @pytest.mark.skipif(not VHOST_USER, reason="elsewhere: the passt of this host has no --vhost-user")
 def test_a_guest_has_its_network_from_a_back_end_of_somebody_elses(one: Session) -> None:
     """Which is a passt here, started by hand; when it dies and another listens there, QEMU comes back by itself."""

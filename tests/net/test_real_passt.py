@@ -196,7 +196,7 @@ def test_a_guest_without_dhcp_gets_no_offer_and_a_capture_holds_its_frames(
             guest.sendall(struct.pack("!I", len(frame)) + frame)
         # Frames are taken in turn, and an offer would have come before the answer to the second one.
         kinds = [frame[12:14] for frame in _until_arp(guest)]
-    assert kinds == [b"\x08\x06"]
+    assert set(kinds) == {b"\x08\x06"}  # A newer passt asks for the guest, too.
     assert (tmp_path / "frames").read_bytes()[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4")
 
 
