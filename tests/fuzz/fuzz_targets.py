@@ -83,14 +83,13 @@ def xml(data: bytes) -> None:
 def domain(data: bytes) -> None:
     found, _ = parse_domain(data, fresh=_Same())
     text = format_domain(found, inactive=True, secure=True)
-    again = format_domain(parse_domain(text)[0], inactive=True, secure=True)  # see "device"
+    again = format_domain(parse_domain(text)[0], inactive=True, secure=True)
     assert format_domain(parse_domain(again)[0], inactive=True, secure=True) == again
 
 
 def device(data: bytes) -> None:
     found, _ = parse_device(data.decode("utf-8", "replace"), fresh=_Same())
     text = format_device(found, secure=True)
-    # A second <target> is kept as unknown, and may be the first when the text is read again.
     again = format_device(parse_device(text)[0], secure=True)
     assert format_device(parse_device(again)[0], secure=True) == again
     if isinstance(found, Interface):

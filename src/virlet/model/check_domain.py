@@ -55,10 +55,11 @@ def _names(domain: Domain) -> Iterator[Problem]:
 def _board(domain: Domain) -> Iterator[Problem]:
     if domain.os.type != "hvm":
         yield Problem("os/type", f"os type '{domain.os.type}' is not supported", "virlet runs <type>hvm</type> only")
-    for _, raw in domain.devices.unknown.elements:
-        if raw.name in _SINGLE:
-            message = f"only a single {_SINGLE[raw.name]} device is supported"
-            yield Problem(f"devices/{raw.name}[2]", message, code=ErrorCode.INTERNAL_ERROR)
+    for path in domain.devices.unknown.seconds:
+        name = path.rpartition("/")[2].partition("[")[0]
+        if name in _SINGLE:
+            message = f"only a single {_SINGLE[name]} device is supported"
+            yield Problem(path, message, code=ErrorCode.INTERNAL_ERROR)
 
 
 def _memory(domain: Domain) -> Iterator[Problem]:

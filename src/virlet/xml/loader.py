@@ -54,14 +54,15 @@ def load(cls: type[T], xml: str | bytes | Node, *, live: bool = False, limits: L
 class _Beyond:
     """What one value holds beyond its declaration, while it is read."""
 
-    __slots__ = ("attributes", "elements")
+    __slots__ = ("attributes", "elements", "seconds")
 
     def __init__(self) -> None:
         self.attributes: dict[tuple[str, str, str], None] = {}
         self.elements: list[tuple[str, Raw]] = []
+        self.seconds: list[str] = []
 
     def done(self) -> Unknown:
-        return Unknown(tuple(self.attributes), tuple(self.elements))
+        return Unknown(tuple(self.attributes), tuple(self.elements), tuple(self.seconds))
 
 
 class _Load:
@@ -109,7 +110,7 @@ class _Load:
         if table.text is not None:
             self.text(table.text[0], table.text[1], node, path, values)
         elif table.others is None and not (node.text.isspace() or not node.text):
-            self.note(node, f"{path}/text()" if path else "text()", f"text in element '{node.name}'")
+            self.note(node, f"{path}/text()" if path else "text()", f"unknown text in element '{node.name}'")
 
     def children(self, table: Table, node: Node, path: str, values: dict[str, Any], inner: str) -> None:
         counts: dict[str, int] = {}
@@ -120,10 +121,14 @@ class _Load:
             where = f"{path}/{name}" if path else name
             if step is not None and (number == 1 or not step.once):
                 self.step(step, child, where, values)
+            elif step is not None:
+                # libvirt reads the first and keeps no other; one that was kept could be the first in what we print.
+                values.setdefault("unknown", _Beyond()).seconds.append(where)
+                self.note(child, where, f"second element '{child.name}' in element '{node.name}'")
             elif table.others is not None:
                 values.setdefault(table.others, []).append(Raw.of(child))
             else:
-                self.note(child, where, f"element '{child.name}' in element '{node.name}'")
+                self.note(child, where, f"unknown element '{child.name}' in element '{node.name}'")
                 values.setdefault("unknown", _Beyond()).elements.append((inner, Raw.of(child)))
 
     def step(self, step: Step, child: Node, where: str, values: dict[str, Any]) -> None:
@@ -194,7 +199,7 @@ class _Load:
         """Keep an attribute that no property names."""
         prefix, colon, _ = name.partition(":")
         owner = node.scope.get(prefix, "") if colon else node.namespace
-        what = f"attribute '{name}' in element '{node.name}'"
+        what = f"unknown attribute '{name}' in element '{node.name}'"
         self.note(node, f"{path}/@{name}" if path else f"@{name}", what, owner)
         beyond = values.setdefault("unknown", _Beyond())
         beyond.attributes[inner, name, word] = None
@@ -202,11 +207,11 @@ class _Load:
             beyond.attributes[inner, f"xmlns:{prefix}", node.scope[prefix]] = None
 
     def note(self, node: Node, path: str, what: str, owner: str | None = None) -> None:
-        """Report what is kept without being understood; the *owner* of the name is the element's when not said."""
+        """Report what is kept without being understood, or left out; without *owner* the name is the element's."""
         if len(self.notes) < _MOST_NOTES:
             code, domain = ErrorCode.XML_INVALID_SCHEMA, ErrorDomain.XML
             self.owners.append(node.namespace if owner is None else owner)
-            self.notes.append(_problem(node, path, f"unknown {what}", code=code, domain=domain))
+            self.notes.append(_problem(node, path, what, code=code, domain=domain))
 
     def refuse(self, problem: Problem) -> None:
         """Add a problem, and stop when there are enough."""

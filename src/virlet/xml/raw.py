@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from virlet.xml.escape import attribute, text
 from virlet.xml.parser import Node
@@ -88,6 +88,8 @@ class Unknown:
     """(path, name, value)"""
     elements: tuple[tuple[str, Raw], ...] = ()
     """(path, element)"""
+    seconds: tuple[str, ...] = field(default=(), compare=False)
+    """Paths, from the root, of elements that may be there once and were there again: left out, as libvirt does."""
 
     def __bool__(self) -> bool:
         return bool(self.attributes or self.elements)

@@ -23,7 +23,9 @@ class Source:
         self.root = root
         self._owners = tuple(owners)
         self.unknown = tuple(unknown)
-        """Attributes and elements that no declaration names, each with its path and place; kept, not refused."""
+        """Attributes and elements that no declaration names, each with its path and place; kept, not refused.
+        And elements that may be there once, and are there again; left out.
+        """
         self.dropped: tuple[Problem, ...] = ()
         """What was understood, means nothing where it stands, and is left out as libvirt leaves it out."""
 
