@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fuzz_samples import RECORDS
 
+from virlet.engine.probe_cache import to_plain
 from virlet.engine.status import print_record
 from virlet.errors import RpcError
+from virlet.plan.facts import CpuModel, MachineType, QemuFacts
 from virlet.wire import admin, lxc, qemu, remote, virlet
 from virlet.wire.faults import encode_error
 from virlet.wire.link import ClientLink
@@ -331,6 +334,25 @@ def texts(*texts: str) -> list[bytes]:
 
 def words_of(text: str) -> tuple[bytes, ...]:
     return tuple(text.encode().split(b"|"))
+
+
+PASST_SAYS = (
+    "DHCP:\n    assign: 192.0.2.15\n    mask: 255.255.255.0\n    router: 192.0.2.1\n",
+    "NDP/DHCPv6:\n    assign: 2001:db8::15\n    router: fe80::1\n    our link-local: fe80::2\n",
+    "No routable interface for IPv6: IPv6 is disabled\nDHCP:\n    assign: 0.0.0.0\n    mask: 24\nready\n",
+)
+"""passt's words about the addresses that it copied from its host."""
+
+
+def facts_files() -> list[bytes]:
+    """Whole facts of a QEMU, small and larger, and one that lacks a member."""
+    small = QemuFacts("/usr/bin/qemu-system-x86_64", "x86_64", (7, 2, 0), netdevs={"user": frozenset({"net"})})
+    board = MachineType("pc-q35-11.1", 4096, alias="q35", acpi=True)
+    model = CpuModel("Skylake-Client", usable=False, missing=frozenset({"pcid", "invpcid"}))
+    larger = replace(small, version=(11, 1, 3), machines={board.name: board}, cpus={model.name: model})
+    plain = [to_plain(each) for each in (small, larger)]
+    lacking = {key: value for key, value in json.loads(json.dumps(plain[0])).items() if key != "cpus"}
+    return [json.dumps(each).encode() for each in (*plain, lacking)]
 
 
 def status_files() -> list[bytes]:

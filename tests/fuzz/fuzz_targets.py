@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import UUID
 
@@ -13,12 +15,14 @@ from fuzz_seeds import (
     JSON_WORDS,
     ODD_DOMAINS,
     ODD_XML,
+    PASST_SAYS,
     PROGRAMS,
     SLIRP_LINES,
     WIRE_WORDS,
     XML_WORDS,
     client_says,
     device_xml,
+    facts_files,
     files_of,
     image_headers,
     netlink_says,
@@ -35,7 +39,8 @@ from qemu.qmp.message import Message
 
 from virlet.client.uri import resolve
 from virlet.daemon.main import parse_settings
-from virlet.engine import live, probe_passt, probe_qemu
+from virlet.engine import forked, live, probe_passt, probe_qemu
+from virlet.engine.probe_cache import from_plain, to_plain
 from virlet.engine.status import parse_record, print_record
 from virlet.engine.store import parse_definition, print_definition
 from virlet.errors import BadConfig, Problem, RpcError, VirletError
@@ -45,6 +50,8 @@ from virlet.model.interface import Interface
 from virlet.net.forwards import clashes, flatten, spec
 from virlet.net.refuse import refuse
 from virlet.net.rules import rules_of
+from virlet.plan.facts import QemuFacts
+from virlet.plan.follow import copied
 from virlet.plan.images import parse_header, reference
 from virlet.proc import links
 from virlet.proc.routes import concerns_routes
@@ -254,6 +261,12 @@ def definition(data: bytes) -> None:
     assert parse_definition(UUID(int=1), print_definition(stored)) == stored
 
 
+def fact(data: bytes) -> None:
+    found = from_plain(QemuFacts, json.loads(data))
+    assert isinstance(found, QemuFacts)
+    assert from_plain(QemuFacts, json.loads(json.dumps(to_plain(found)))) == found
+
+
 def settings(data: bytes) -> None:
     found = parse_settings(data, Path("virletd.toml"))
     for name, value in found.items():
@@ -301,6 +314,21 @@ def passt_help(data: bytes) -> None:
     assert "\n" not in address
 
 
+def passt_log(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    for given in ((), ("--address", "192.0.2.9", "--gateway", "2001:db8::1"), ("--netmask", "24")):
+        words = copied(text, given)
+        assert len(words) % 2 == 0
+        for option, value in zip(words[::2], words[1::2], strict=True):
+            assert option in ("--address", "--netmask", "--gateway")
+            assert not ip_address(value).is_unspecified
+
+
+def hmp(data: bytes) -> None:
+    pid = forked._pid_in(data.decode("utf-8", "replace"), "passt-net0")
+    assert 0 <= pid < 10**9
+
+
 _XML = ("xml/loader.py", r"xml/kinds.py:\.parse$|^_[a-z]+$", "xml/sizes.py")
 
 ANSWER = b'{"return": {"status": "running"}, "id": "__qmp#00000"}\r\n'
@@ -337,6 +365,19 @@ TARGETS = (
                           '<?virlet format="1" host="" autostart="no"?>\n<domain>é</domain>'),
            words_of('<?virlet |format="1"|host="|autostart="|yes|no|"|?>\n|?>|\n|<domain/>|é|\0'),
            ("engine/store.py:^(parse|print)_definition",), errors=(ValueError,)),
+    Target("fact", "a fact that is written and read again the same, or an error that has it probed anew", fact,
+           facts_files,
+           (*JSON_WORDS, b'"path":"/x"', b'"version":[7,2,0]', b'"netdevs":{}', b'"stream"'),
+           ("engine/probe_cache.py:^(from_plain|to_plain|_expect|_shared|_members)",),
+           errors=(ValueError, TypeError, KeyError, RecursionError)),
+    Target("passt-log", "pairs of an option and an address; never an exception", passt_log, lambda: texts(*PASST_SAYS),
+           words_of("DHCP:\n|NDP/DHCPv6:\n|    assign: |    mask: |    router: |192.0.2.1|::1|fe80::1|0.0.0.0|\n|\t"),
+           ("plan/follow.py:^(copied|_given|_address)",), errors=()),
+    Target("hmp", "a process id of at most nine digits, 0 for none; never an exception", hmp,
+           lambda: texts("hub 0\n \\ hub0port1: passt-net0: index=0,type=passt,stream,connected to pid 4711\n",
+                         "passt-net0: index=0,type=passt,not connected\n"),
+           words_of("passt-net0: |connected to pid |4711|99999999999| |\n|\r|index=0,|²|\0|:"),
+           ("engine/forked.py:^_pid_in",), errors=()),
     Target("settings", "settings of the right types, or an error that names the file", settings,
            lambda: texts('timeout = 600\nverbose = true\nslirp_helper = "/x"\nconfine = false\n', "timeout = 1.5"),
            words_of('timeout|verbose|slirp_helper|confine| = |\n|"|/x|true|false|1|1e999|nan|[|]|{|}|#|"""|."|é'),

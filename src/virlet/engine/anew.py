@@ -52,7 +52,7 @@ async def _anew(guest: Guest, run: Run, helper: Helper, why: str) -> None:
             await _again(guest, run, nic, helper)
             return
     given = run.given_back[alias] = asyncio.get_running_loop().create_future()
-    if run.helpers.get(alias) is helper:  # Else the guest has answered just now, and it is being removed.
+    if not helper.over:  # Else the guest has answered just now, and it is being removed.
         await helper.give_up(f"{why}; {_LATER}")
     await asyncio.wait({given, run.monitor.closed}, return_when=asyncio.FIRST_COMPLETED)
     if given.done() and not given.cancelled():
@@ -62,7 +62,9 @@ async def _anew(guest: Guest, run: Run, helper: Helper, why: str) -> None:
 
 def _nic(guest: Guest, run: Run, helper: Helper) -> Interface | None:
     """Its interface; None when guest, interface or helper has gone meanwhile."""
-    if guest.run is not run or run.stopping or run.helpers.get(helper.alias) is not helper or guest.live is None:
+    if guest.run is not run or run.stopping or run.helpers.get(helper.alias) is not helper or helper.over:
+        return None
+    if guest.live is None:
         return None
     return next((nic for nic in guest.live.devices.interfaces if nic.alias == helper.alias), None)
 

@@ -29,6 +29,7 @@ from virlet.plan.base import OnLoss
 from virlet.plan.follow import Uplinks
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
+from virlet.qmp.monitor import QmpError
 
 __all__ = ["Helper"]
 
@@ -298,7 +299,10 @@ class Helper:
             f"{plan.name} of {self.alias} is not restarted: {why}."
             f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up",
         )
-        await self._host.execute("set_link", {"name": self.alias, "up": False})
+        try:
+            await self._host.execute("set_link", {"name": self.alias, "up": False})
+        except QmpError as error:
+            log.debug("%s: %s", self.alias, error)  # The guest has just given the card back.
 
     def _tell(self, kind: str, message: str) -> None:
         self._host.tell(self.alias, kind, message)

@@ -13,7 +13,7 @@ import sys
 import typing
 from binascii import crc32
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TypeVar
@@ -110,11 +110,8 @@ def to_plain(value: object) -> object:
 def from_plain(kind: object, data: object) -> object:
     """The inverse, as the annotations of the dataclass say; anything else raises TypeError, ValueError or KeyError."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
         fields = _expect(dict, data)
-        return kind(
-            **{field.name: from_plain(hints[field.name], fields[field.name]) for field in dataclasses.fields(kind)}
-        )
+        return kind(**{name: from_plain(hint, fields[name]) for name, hint in _members(kind).items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Mapping:
         return {str(key): from_plain(arguments[1], item) for key, item in _expect(dict, data).items()}
@@ -132,6 +129,13 @@ def from_plain(kind: object, data: object) -> object:
     if isinstance(kind, type):
         return _expect(kind, data)
     raise TypeError(f"no fact has a {kind}")
+
+
+@cache
+def _members(kind: type) -> Mapping[str, object]:
+    """The members of a dataclass and their types, which are evaluated anew whenever they are asked for."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 @lru_cache(maxsize=512)
