@@ -7,12 +7,11 @@ turn, round after round, because a machine's speed drifts.  A network in several
 shown is how many threads waited for one on average, and above one the figures say little.  What a gigabyte costs, in
 seconds of a processor for QEMU and what stands beside it, says more there.  Run it as an ordinary user:
 
-    python bench/net.py [--seconds 3] [--rounds 5] [ROW ...]
+    python bench/net.py [--seconds 3] [--samples 20] [--check] [ROW ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -28,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))
 
-from common import median, p95
+from common import Verdict, arguments, judged, median, p95
 from guest import Console
 
 from virlet.engine.fds import FRAMES
@@ -283,21 +282,23 @@ def measure(row: Row, seconds: float) -> None:
     row.others.append((schedule(Path("/proc/self"), *ours)[1] - before) / (time.monotonic() - begin))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS) + ", helper-MTU")
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    known = {row.name: row for row in ROWS}
-    rows = [known.get(name) or other_mtu(name) for name in options.rows] or list(ROWS)
-    for _ in range(options.rounds):
+def throughput(rows: list[Row], rounds: int, seconds: float) -> list[Verdict]:
+    """All rows in turn, round after round; prints the table."""
+    for row in rows:
+        for figures in (row.out, row.into, row.out_cost, row.into_cost, row.others):
+            figures.clear()
+    for _ in range(rounds):
         for row in rows:
             with guest(row):
-                measure(row, options.seconds)
+                measure(row, seconds)
             row.fds.clear()
+    table(rows, rounds)
+    return list(verdicts({row.name: row for row in rows}))
+
+
+def table(rows: list[Row], rounds: int) -> None:
     base = next((row for row in rows if row.name == "slirp"), rows[0])
-    print(f"Gbit/s, median of {options.rounds} and in brackets the slowest in 20; the ratios to {base.name};")
+    print(f"Gbit/s, median of {rounds} and in brackets the slowest in 20; the ratios to {base.name};")
     print("  processor seconds a GB; threads that waited for a processor")
     for row in rows:
         rates = "  ".join(
@@ -306,6 +307,39 @@ def main() -> None:
         ratios = f"{median(row.out) / median(base.out):6.2f} {median(row.into) / median(base.into):6.2f}"
         costs = f"{median(row.out_cost):6.2f} {median(row.into_cost):6.2f}"
         print(f"  {row.name:<16} out, in {rates}   {ratios}   {costs}  {median(row.others):5.2f}")
+
+
+def verdicts(rows: dict[str, Row]) -> Iterator[Verdict]:
+    """What has to hold between rows, of which both were measured; the helper's own MTU is that of helper-65520."""
+    for name, base, out, into in (
+        ("helper-65520", "slirp", 1.5, 1.0),
+        ("vhost-65520", "slirp", 0.0, 4.0),
+        ("virlet-65520", "passt-65520", 0.95, 0.95),
+    ):
+        if name not in rows or base not in rows:
+            continue
+        for way, least, ratio in (
+            ("out of the guest", out, median(rows[name].out) / median(rows[base].out)),
+            ("into the guest", into, median(rows[name].into) / median(rows[base].into)),
+        ):
+            if least:
+                yield Verdict(f"{name} over {base}, {way}", ratio, least, at_least=True)
+
+
+def every_row() -> list[Row]:
+    """Those that this host's programs can carry."""
+    told = subprocess.run(["passt", "--help"], capture_output=True, text=True, check=False)
+    return [row for row in ROWS if row.attach is not vhost_user or "--vhost-user" in told.stdout + told.stderr]
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", kernel=False)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(row.name for row in ROWS) + ", helper-MTU")
+    parser.add_argument("--seconds", type=float, default=3)
+    options = parser.parse_args()
+    known = {row.name: row for row in ROWS}
+    rows = [known.get(name) or other_mtu(name) for name in options.rows] or every_row()
+    judged(options, lambda: throughput(rows, options.samples, options.seconds))
 
 
 if __name__ == "__main__":
