@@ -135,6 +135,5 @@ def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, caps
     stand.reap()
     with capsys.disabled():
         print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, in the middle {half}, afterwards {end}")
-    # What Python holds is the same after 100 lives and after 700 (tracemalloc); its pages scatter for a while.
-    assert end - half < 4096
-    assert end - memory < 16384
+    # It levels off after some 1000 lives.  Nobody may listen on thousands of ports meanwhile: each start reads them all.
+    assert end - memory < 4096
