@@ -135,5 +135,5 @@ def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, caps
     stand.reap()
     with capsys.disabled():
         print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, in the middle {half}, afterwards {end}")
-    # It levels off after some 1000 lives.  Nobody may listen on thousands of ports meanwhile: each start reads them all.
+    # It levels off after some 1000 lives, where nobody listens on thousands of ports: each start reads them all.
     assert end - memory < 4096

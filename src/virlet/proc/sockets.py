@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TypeAlias
@@ -124,6 +125,7 @@ def _socket(proto: str, family: int, data: bytes, at: int) -> ListeningSocket:
     return ListeningSocket(proto, _plain(address), int.from_bytes(fields[4], "big"), fields[13], fields[14])
 
 
+@lru_cache(maxsize=256)
 def _plain(packed: bytes) -> IPv4Address | IPv6Address:
     address = ip_address(packed)
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
