@@ -22,7 +22,7 @@ def xml(one: Session, machine: str) -> str:
     return text.replace("<serial type='pty'/>", serial).replace("<console type='pty'/>", "")
 
 
-@pytest.mark.skipif(shutil.which("qemu-system-i386") is None, reason="elsewhere: no qemu-system-i386")
+@pytest.mark.skipif(shutil.which("qemu-system-i386") is None, reason="qemu-system-i386 is not installed")
 @pytest.mark.parametrize("machine", ["pc", "q35"])
 def test_a_guest_of_32_bits_runs_and_gets_devices_from_a_daemon_that_has_not_met_its_emulator(machine: str) -> None:
     with session() as one:
