@@ -17,7 +17,7 @@ from virlet.fake.programs import install
 from virlet.plan.base import Forward
 from virlet.proc.ports import conflicts, wait_listening
 from virlet.proc.process import ExitStatus, Process
-from virlet.proc.sockets import listeners
+from virlet.proc.sockets import Listeners, PortRange, listeners
 from virlet.proc.spawn import Command, spawn
 
 REAL = shutil.which("passt")
@@ -38,8 +38,12 @@ def free() -> int:
     return next(_free_ranges())
 
 
+def everybody() -> Listeners:
+    return listeners([PortRange("tcp", 0, 65535), PortRange("udp", 0, 65535)])
+
+
 def _free_ranges() -> Iterator[int]:
-    table = listeners()
+    table = everybody()
     for start in range(10_000 + os.getpid() % 500 * 20, 20_000, 10):
         if not any(table.on(proto, start + n) for proto in ("tcp", "udp") for n in range(10)):
             yield start
@@ -59,20 +63,20 @@ def forward(proto: str, first: int, last: int) -> Forward:
 
 async def test_it_listens_where_told_and_ends_with_its_connection(program: Path, free: int) -> None:
     wanted = [forward("tcp", free, free + 3), forward("tcp", free + 6, free + 9), forward("udp", free, free)]
-    before = listeners()
+    before = everybody()
     assert conflicts(wanted, before) == []
     ranges = f"127.0.0.1/{free}-{free + 9}:100-109,~{free + 4}-{free + 5}"
     process, connection = await start(program, "--tcp-ports", ranges, "--udp-ports", f"127.0.0.1/{free}")
     await wait_listening(process, wanted, before)
-    assert not listeners().on("tcp", free + 4)
+    assert not everybody().on("tcp", free + 4)
     connection.close()
     assert await process.exited() == ExitStatus(code=0)
-    assert not listeners().on("tcp", free)
+    assert not everybody().on("tcp", free)
 
 
 async def test_a_port_that_was_taken_meanwhile_is_noticed(program: Path, free: int) -> None:
     with socket.create_server(("127.0.0.1", free + 1)):
-        before = listeners()
+        before = everybody()
         process, connection = await start(program, "--tcp-ports", f"127.0.0.1/{free}-{free + 2}")
         # An old one runs on without the port, a new one ends: either way it is an error.
         with pytest.raises((BadConfig, OperationFailed)):
@@ -82,7 +86,7 @@ async def test_a_port_that_was_taken_meanwhile_is_noticed(program: Path, free: i
 
 
 async def test_a_connection_is_answered_by_the_fake(tmp_path: Path, free: int) -> None:
-    before = listeners()
+    before = everybody()
     process, connection = await start(install(tmp_path / "passt", "passt"), "-t", f"127.0.0.1/{free}")
     await wait_listening(process, [forward("tcp", free, free)], before)
     with socket.create_connection(("127.0.0.1", free), timeout=30) as caller:

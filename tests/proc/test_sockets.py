@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from virlet.proc import sockets
-from virlet.proc.sockets import ListeningSocket, holder, listeners
+from virlet.proc.sockets import Listeners, ListeningSocket, PortRange, holder, listeners
 
 LOOPBACK = ip_address("127.0.0.1")
 
@@ -16,31 +16,53 @@ def find(found: list[ListeningSocket], sock: socket.socket) -> ListeningSocket |
     return next((each for each in found if each.inode == os.fstat(sock.fileno()).st_ino), None)
 
 
+def asked(proto: str, port: int) -> Listeners:
+    return listeners([PortRange(proto, port, port)])
+
+
 def test_a_listening_tcp_socket_is_found_with_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        found = find(listeners().on("tcp", port), server)
+        found = find(asked("tcp", port).on("tcp", port), server)
         assert found is not None
         assert (found.address, found.port, found.uid) == (LOOPBACK, port, os.getuid())
         assert str(os.getpid()) in holder(found)
-        assert os.fstat(server.fileno()).st_ino in listeners().inodes
+        assert os.fstat(server.fileno()).st_ino in asked("tcp", port).inodes
 
 
 def test_a_bound_udp_socket_is_found() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        assert find(listeners().on("udp", sock.getsockname()[1]), sock)
+        assert find(asked("udp", sock.getsockname()[1]).on("udp", sock.getsockname()[1]), sock)
 
 
 def test_a_socket_that_only_is_bound_or_connected_does_not_listen() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        assert not listeners().on("tcp", client.getsockname()[1])
+        port = client.getsockname()[1]
+        assert not asked("tcp", port).on("tcp", port)
+
+
+def test_only_what_was_asked_for_is_kept() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as wanted, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = wanted.getsockname()[1], other.getsockname()[1]
+        for way in (sockets._diag, sockets._proc_net):
+            found = list(way("tcp", socket.AF_INET, sockets._wanted([PortRange("tcp", ports[0], ports[0])])["tcp"]))
+            assert find(found, wanted)
+            assert {each.port for each in found} == {ports[0]}
+        assert not asked("udp", ports[0]).on("tcp", ports[0])
+        both = listeners([PortRange("tcp", min(ports), max(ports)), PortRange("udp", 1, 65535)])
+        assert all(find(both.on("tcp", port), sock) for port, sock in zip(ports, (wanted, other), strict=True))
+
+
+def test_nobody_is_asked_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "_diag", None)
+    assert not listeners([]).inodes
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="elsewhere: this Python has no IPv6")
 def test_ipv6_is_found_too() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
-        found = find(listeners().on("tcp", server.getsockname()[1]), server)
+        found = find(asked("tcp", server.getsockname()[1]).on("tcp", server.getsockname()[1]), server)
         assert found is not None
         assert found.address == ip_address("::1")
 
@@ -54,9 +76,10 @@ def test_the_kernel_and_the_files_tell_the_same(proto: str, family: socket.Addre
         sock.bind((host, 0))
         if proto == "tcp":
             sock.listen()
-        asked, read = (find(list(way(proto, family)), sock) for way in (sockets._diag, sockets._proc_net))
-        assert asked is not None
-        assert asked == read
+        wanted = sockets._wanted([PortRange(proto, sock.getsockname()[1], sock.getsockname()[1])])[proto]
+        told, read = (find(list(way(proto, family, wanted)), sock) for way in (sockets._diag, sockets._proc_net))
+        assert told is not None
+        assert told == read
 
 
 def entry(address: str) -> ListeningSocket:

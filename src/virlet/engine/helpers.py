@@ -27,6 +27,7 @@ from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
 from virlet.plan.base import OnLoss
 from virlet.plan.follow import Uplinks
+from virlet.proc.ports import ranges
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.sockets import Listeners, listeners
 from virlet.qmp.monitor import QmpError
@@ -217,7 +218,7 @@ class Helper:
             self._asleep, self._busy = True, False
             return
         try:
-            before = listeners()
+            before = listeners(ranges(self.record.plan.forwards))
             process = await self._reach.successor()
             if process is None:
                 return

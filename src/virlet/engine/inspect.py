@@ -9,7 +9,7 @@ from pathlib import Path
 from virlet.engine.confine import Refused, grants_of
 from virlet.engine.context import Context
 from virlet.engine.guest import Guest
-from virlet.engine.needs import file_problem, port_problems
+from virlet.engine.needs import file_problem, look, port_problems
 from virlet.engine.planned import live_form, plan_start
 from virlet.errors import BadConfig, InvalidArg, SystemFailure, sentence
 from virlet.model.domain import Domain
@@ -22,7 +22,6 @@ from virlet.plan.check import emulator_of, environments
 from virlet.plan.facts import Support
 from virlet.plan.native import native
 from virlet.plan.security import judge_security
-from virlet.proc.sockets import listeners
 
 __all__ = ["details", "doctor", "explain", "log_path", "native_of", "ports", "read_log"]
 
@@ -52,7 +51,7 @@ def explain(context: Context, domain: Domain, *, running: bool) -> Facts:
         for need in plan.files_needed
         if (number := file_problem(need))
     ]
-    taken = [] if running else port_problems(plan.nets, listeners(context.owner_of_port))
+    taken = [] if running else port_problems(plan.nets, look(plan.nets, context.owner_of_port))
     return {
         **about,
         "emulator": str(plan.emulator),

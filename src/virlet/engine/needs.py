@@ -13,10 +13,10 @@ from pathlib import Path
 from virlet.enums import ErrorCode, ErrorDomain
 from virlet.errors import BadConfig, Problem
 from virlet.plan.base import Access, FileNeed, LaunchPlan, NetPlan, TcpPeer
-from virlet.proc.ports import conflicts
-from virlet.proc.sockets import Listeners
+from virlet.proc.ports import conflicts, ranges
+from virlet.proc.sockets import Listeners, Owner, PortRange, listeners
 
-__all__ = ["file_problem", "hint_for", "port_problems", "refuse", "refuse_net"]
+__all__ = ["file_problem", "hint_for", "look", "port_problems", "refuse", "refuse_net"]
 
 _MODES = {
     Access.READ: os.R_OK,
@@ -38,6 +38,18 @@ def hint_for(said: str, otherwise: str) -> str:
     if any(words in said for words in _OUT_OF_FILES):
         return "forward fewer ports, or raise the hard limit of open files (RLIMIT_NOFILE; LimitNOFILE= of a unit)"
     return otherwise
+
+
+def look(nets: Iterable[NetPlan], owner: Owner | None = None) -> Listeners:
+    """Who listens now on the host ports that *nets* listen on or connect to."""
+    return listeners(_ports(nets), owner)
+
+
+def _ports(nets: Iterable[NetPlan]) -> Iterator[PortRange]:
+    for net in nets:
+        yield from ranges((*net.listens_on, *net.binds))
+        if net.dials is not None:
+            yield PortRange("tcp", net.dials.port, net.dials.port)
 
 
 def refuse(plan: LaunchPlan, before: Listeners, locate: Callable[[Problem], Problem]) -> None:

@@ -23,7 +23,7 @@ from virlet.engine.forked import pid_file, plug_in
 from virlet.engine.guest import Guest, Peer, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.keep import inodes_of, keep
-from virlet.engine.needs import hint_for, refuse_net
+from virlet.engine.needs import hint_for, look, refuse_net
 from virlet.engine.reach import run_helper, wait_ready
 from virlet.engine.status import Attaching, HelperRecord
 from virlet.engine.taps import downscripts, open_all, run_script
@@ -37,7 +37,7 @@ from virlet.plan.base import Accept, Dial, HelperPlan, OnLoss, QmpCommand, Word
 from virlet.plan.hotplug import HotNet, with_interface
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
-from virlet.proc.sockets import Listeners, listeners
+from virlet.proc.sockets import Listeners
 from virlet.qmp.monitor import QmpError
 
 __all__ = ["plug"]
@@ -60,7 +60,7 @@ async def plug(guest: Guest, nic: Interface, hot: HotNet) -> None:
     When it returns, every forwarded port accepts and DEVICE_ADDED is out.  Raises :class:`BadConfig` for ports that are
     taken, :class:`InternalError` with QEMU's or the helper's own words for all that they refuse.
     """
-    before = listeners()
+    before = look((hot.net,))
     refuse_net(hot.net, before)
     if hot.net.chardev is not None and hot.net.helper is None:
         # Somebody has to listen there: QEMU would stand still, guest and all, until somebody does.

@@ -12,14 +12,13 @@ from virlet.engine.guest import Guest
 from virlet.engine.inbox import Inbox, watch
 from virlet.engine.launch import Launch
 from virlet.engine.live import with_backends
-from virlet.engine.needs import refuse
+from virlet.engine.needs import look, refuse
 from virlet.engine.planned import located, plan_start
 from virlet.enums import DomainState
 from virlet.errors import BadConfig
 from virlet.fault import point
 from virlet.model.domain import Domain
 from virlet.model.lifecycle import Action
-from virlet.proc.sockets import listeners
 
 __all__ = ["start"]
 
@@ -37,7 +36,7 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
         await guest.context.ask_again()
         domain, plan = plan_start(guest.context, definition)
     point("start.planned")
-    before = listeners(guest.context.owner_of_port)
+    before = look(plan.nets, guest.context.owner_of_port)
     refuse(plan, before, lambda problem: located(definition, [problem])[0])
     number = guest.context.next_id()
     live = with_backends(replace(domain, id=number), {net.alias: net.backend for net in plan.nets})

@@ -18,9 +18,9 @@ from virlet.enums import ErrorCode
 from virlet.errors import BadConfig, OperationFailed, Problem
 from virlet.plan.base import Forward
 from virlet.proc.process import Process
-from virlet.proc.sockets import Listeners, ListeningSocket, holder, listeners
+from virlet.proc.sockets import Listeners, ListeningSocket, PortRange, holder, listeners
 
-__all__ = ["conflicts", "missing", "wait_listening"]
+__all__ = ["conflicts", "ranges", "wait_listening"]
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _MAX_NAMED = 8
@@ -51,6 +51,11 @@ def _ports(forwards: Iterable[Forward]) -> Iterator[_Port]:
         address = ip_address(forward.address) if forward.address is not None else None
         for number in range(forward.start, forward.end + 1):
             yield _Port(forward, number, address)
+
+
+def ranges(forwards: Iterable[Forward]) -> Iterator[PortRange]:
+    """The host ports of *forwards*, to ask :func:`~virlet.proc.sockets.listeners` about."""
+    return (PortRange(forward.proto, forward.start, forward.end) for forward in forwards)
 
 
 def conflicts(forwards: Sequence[Forward], before: Listeners, *, freebind: bool = False) -> list[Problem]:
@@ -139,25 +144,20 @@ def _missing(forwards: Sequence[Forward], now: Listeners, before: Listeners) -> 
     return [port for port in _ports(forwards) if not _listened(port, now, before, uid)]
 
 
-def missing(forwards: Sequence[Forward], before: Listeners) -> list[tuple[Forward, int]]:
-    """The forwarded ports, each with its forward, on which no socket of ours listens that *before* lacks."""
-    return [(port.forward, port.number) for port in _missing(forwards, listeners(), before)]
-
-
 async def wait_listening(
     process: Process, forwards: Sequence[Forward], before: Listeners, *, timeout: float = 5.0
 ) -> None:
     """Return when *process* listens on every port of *forwards*.
 
-    The kernel has no event for "somebody listens now", so its table is read after 1, 2, 4 … 50 ms; the end of the
-    process ends the wait at once.
+    *before* is who listened on them before it was started.  The kernel has no event for "somebody listens now", so its
+    table is read after 1, 2, 4 … 50 ms; the end of the process ends the wait at once.
 
     :raises OperationFailed: the process ended first.  The caller knows its log, and should show its end.
     :raises BadConfig: a port is not listened on: a problem for each, with who has it.
     """
     delay, left = 0.001, timeout
     while True:
-        now = listeners()
+        now = listeners(ranges(forwards))
         absent = _missing(forwards, now, before)
         if not absent:
             return
