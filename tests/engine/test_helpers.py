@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from virlet.engine.tasks import Tasks
 from virlet.fake.programs import install
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready
 from virlet.plan.follow import Uplinks
+from virlet.proc import spawn
 from virlet.proc.process import Process
 
 
@@ -167,6 +171,39 @@ async def test_a_program_that_fails_is_given_up_and_revived_by_its_user(qemu: Qe
     await until(lambda: qemu.kinds[-1] == "restarted")
     assert qemu.links[-1] is True
     assert not qemu.helper.record.gave_up
+
+
+async def test_one_that_is_being_started_again_ends_with_its_interface(
+    qemu: Qemu, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert qemu.helper is not None
+    begun, there = threading.Event(), threading.Event()
+    popen = spawn._popen
+
+    def slow(command: spawn.Command) -> object:
+        begun.set()
+        time.sleep(0.1)
+        found = popen(command)
+        there.set()
+        return found
+
+    monkeypatch.setattr(spawn, "_popen", slow)
+    kill(qemu.helper)
+    await until(begun.is_set)
+    await qemu.helper.end()
+    await until(there.is_set)
+    assert (qemu.helper.process, qemu.helper.record.identity) == (None, None)
+    assert not [line for line in command_lines() if str(short) in line]
+    assert "restarted" not in qemu.kinds
+
+
+def command_lines() -> list[str]:
+    """Of everything that runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text("utf-8", "replace"))
+    return found
 
 
 async def test_a_cable_that_its_user_has_pulled_stays_out(qemu: Qemu, short: Path) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from shlex import quote
+from typing import Any
 
 from virlet.engine.budget import Budget, Losses
 from virlet.engine.fds import FdTable
@@ -59,6 +60,8 @@ class Helper:
         self._reviving = False
         """It was given up, and is tried once more."""
         self._busy = False
+        self._attempt: asyncio.Task[None] | None = None
+        """The last one to start it again."""
         self._asleep = False
         """It is started when the guest runs again."""
         self.following = Following(self, host, tasks)
@@ -165,8 +168,10 @@ class Helper:
             self._tasks.start(self.give_up(why), f"giving up {self.record.plan.name} of {self.alias}")
             return
         self._busy = True
-        pause = max(least, self._losses.pause)
-        self._tasks.start(self._later(pause), f"restart of {self.record.plan.name} of {self.alias}")
+        self._try(self._later(max(least, self._losses.pause)))
+
+    def _try(self, attempt: Coroutine[Any, Any, None]) -> None:
+        self._attempt = self._tasks.start(attempt, f"restart of {self.record.plan.name} of {self.alias}")
 
     async def _later(self, pause: float) -> None:
         """Try again after *pause* seconds: no event tells that what is wrong with the host, or the program, is over."""
@@ -196,7 +201,7 @@ class Helper:
         # Of the record only when it has come true: a daemon that dies meanwhile leaves a link that is down.
         self._reviving = self.record.gave_up
         self._busy = True
-        self._tasks.start(self._restart(), f"restart of {self.record.plan.name} of {self.alias}")
+        self._try(self._restart())
 
     # Following the host's network
 
@@ -231,9 +236,6 @@ class Helper:
             return
         finally:
             self._busy = False
-        if self.over:
-            await self.end()
-            return
         self.record = replace(self.record, restarts=self.record.restarts + 1)
         self._host.save()
         if self.process is not None:
@@ -312,12 +314,20 @@ class Helper:
         """QEMU, or its interface, is gone: so is the helper, by itself or by SIGTERM; what it leaves is removed."""
         self.over = True
         self._reach.cancel()
+        await self._abort()
         process, self.process = self.process, None
         try:
             await self._reach.end(process)
         finally:
             self._reach.close()
         self._remove_leaves()
+
+    async def _abort(self) -> None:
+        """Whoever is starting it again is not left to come later, with a process that nobody expects any more."""
+        attempt = self._attempt
+        if attempt is not None and attempt is not asyncio.current_task() and not attempt.done():
+            attempt.cancel()
+            await asyncio.wait({attempt})
 
     def _remove_leaves(self) -> None:
         for path in self.record.plan.leaves:
