@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from virlet.engine import unplug
+from virlet.engine import anew, unplug
 from virlet.engine.anew import regain
 from virlet.engine.driver import QemuDriver
 from virlet.engine.guest import Guest
 from virlet.engine.helpers import Helper
+from virlet.engine.status import Returning
 from virlet.enums import Affect, EventId
 from virlet.plan.facts import Facts
 
@@ -57,9 +61,9 @@ def helper_of(guest: Guest) -> Helper:
 
 
 def lose(guest: Guest) -> None:
-    anew = helper_of(guest).anew
-    assert anew is not None
-    anew("its socket is lost")
+    plug_in = helper_of(guest).anew
+    assert plug_in is not None
+    plug_in("its socket is lost")
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -107,6 +111,80 @@ async def test_a_guest_that_answers_late_gets_it_then(
     lose(guest)
     await until(lambda: "restarted" in recorder.helpers)
     assert live(guest) == before
+
+
+async def test_a_daemon_that_dies_in_between_is_followed_by_one_that_plugs_it_in(
+    up: Up, opener: Open, faking: Faking, recorder: Recorder, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, driver = await up()
+    before = live(guest)
+    begun = asyncio.Event()
+
+    async def never(*_args: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(anew, "plug", never)
+        lose(guest)
+        await begun.wait()
+        assert live(guest) == []
+        await driver.close()
+    second = await opener(faking())
+    second.subscribe(recorder)
+    guest = second._find(guest.uuid)
+    await until(lambda: "restarted" in recorder.helpers)
+    assert live(guest) == before
+    assert helper_of(guest).record.restarts == 1
+    assert guest.running().record.returning == ()
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        assert stream.recv(100)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_the_next_daemon_waits_on_for_a_guest_that_has_not_answered(
+    up: Up, opener: Open, faking: Faking, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, driver = await up(unplug="ignore" if taken else "second")
+    before = live(guest)
+    lose(guest)
+    await until(lambda: guest.running().given_back)
+    process = helper_of(guest).process
+    assert process is not None
+    await driver.close()
+    os.kill(process.pid, signal.SIGKILL)
+    second = await opener(faking())
+    second.subscribe(recorder)
+    guest = second._find(guest.uuid)
+    recorder.events.clear()
+    if taken:
+        assert "net0" in guest.running().given_back
+    if taken:
+        await second.detach(guest.uuid, f"<interface type='user'><mac address='{MAC}'/></interface>", Affect.LIVE)
+        await until(lambda: guest.running().record.returning == ())
+        await unplug.remove_nic(guest, guest.running(), "net0")
+        await until(lambda: live(guest) == [])
+        assert "restarted" not in recorder.helpers
+    else:
+        await until(lambda: "restarted" in recorder.helpers)
+        assert live(guest) == before
+    assert guest.running().record.returning == ()
+
+
+async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(
+    up: Up, opener: Open, faking: Faking, recorder: Recorder
+) -> None:
+    guest, driver = await up()
+    before = live(guest)
+    guest.running().record = replace(guest.running().record, returning=(Returning("net0", "<none/>", "passt", 1),))
+    guest.save()
+    await driver.close()
+    second = await opener(faking())
+    guest = second._find(guest.uuid)
+    assert guest.running().record.returning == ()
+    assert live(guest) == before
+    assert helper_of(guest).record.restarts == 0
 
 
 async def test_what_the_user_takes_away_meanwhile_does_not_come_back(

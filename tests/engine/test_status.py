@@ -18,6 +18,7 @@ from virlet.engine.status import (
     HelperRecord,
     Phase,
     Record,
+    Returning,
     StatusDir,
     parse_record,
     print_record,
@@ -102,8 +103,9 @@ def test_a_recorded_file_means_what_it_meant(name: str) -> None:
     if name == "format-1":
         assert record.attaching[0].helper is not None
         assert record.down == (DownScript("net3", "/home/user/down", "tap0"),)
+        assert (record.returning[0].alias, record.returning[0].restarts) == ("net1", 3)
     else:
-        assert record.attaching == record.down == record.put_back == slirp.inodes == ()
+        assert record.attaching == record.down == record.put_back == record.returning == slirp.inodes == ()
         assert record.unconfined == "started by an older virletd"
 
 
@@ -113,6 +115,7 @@ def test_the_recorded_file_has_every_member_there_is() -> None:
     assert known["helpers"][0].keys() - {"$"} == {each.name for each in fields(HelperRecord)}
     assert known["helpers"][0]["plan"].keys() - {"$"} == {each.name for each in fields(HelperPlan)}
     assert known["attaching"][0].keys() - {"$"} == {each.name for each in fields(Attaching)}
+    assert known["returning"][0].keys() - {"$"} == {each.name for each in fields(Returning)}
 
 
 def test_what_a_newer_virletd_says_beyond_is_passed_over() -> None:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from virlet.engine.anew import regain
+from virlet.engine.anew import regain, resume
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash
 from virlet.engine.ending import end_qemu
@@ -210,6 +210,7 @@ async def _take_over(guest: Guest, record: Record, process: Process) -> None:
         if helper.process is None and not helper.record.gave_up:
             helper.tell_lost()
             helper.revive()
+    resume(guest, run)
 
 
 async def _leave_taps(run: Run) -> None:

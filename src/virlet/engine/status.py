@@ -42,6 +42,7 @@ __all__ = [
     "HelperRecord",
     "Phase",
     "Record",
+    "Returning",
     "StatusDir",
     "parse_record",
     "print_record",
@@ -123,6 +124,19 @@ class Attaching:
 
 
 @dataclass(frozen=True, slots=True)
+class Returning:
+    """An interface that leaves a running guest only to be plugged in anew (:mod:`virlet.engine.anew`)."""
+
+    alias: str
+    xml: str
+    """The live ``<interface>``, address and alias included."""
+    program: str
+    """That of its helper, for messages."""
+    restarts: int
+    """What its helper has then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One guest, as the status file has it."""
 
@@ -150,6 +164,7 @@ class Record:
     """What is to be run when the guest, or its interface, is gone; run again where the daemon died right after it."""
     attaching: tuple[Attaching, ...] = ()
     """One at most, since a guest has one job at a time."""
+    returning: tuple[Returning, ...] = ()
     unconfined: str = "started by an older virletd"
     """Why QEMU may open every file of the user's; empty: it may not (landlock)."""
     cause: str = ""

@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, object] = {
     "lie": {},  # Command → what it answers instead of the truth, any JSON; it is obeyed all the same.
     "cry": [],  # (name, data) of events that it tells after "cont", any JSON.
     "powerdown": "obey",  # What the guest does when the power button is pressed: obey or ignore.
-    "unplug": "obey",  # What the guest does when a device is to be taken away: obey, ignore or refuse.
+    "unplug": "obey",  # A device is to be taken away: obey, second (obeys when asked again), ignore or refuse.
     "sigterm": "obey",  # obey or ignore.
 }
 
@@ -321,7 +321,9 @@ class FakeQemu:
         if name not in self._devices:
             raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
         path = f"/machine/peripheral/{name}"
-        if self.behaviour["unplug"] == "obey":
+        if self.behaviour["unplug"] == "second":
+            self.behaviour["unplug"] = "obey"
+        elif self.behaviour["unplug"] == "obey":
             del self._devices[name]
             self._later.append(lambda: self.event("DEVICE_DELETED", {"device": name, "path": path}))
         elif self.behaviour["unplug"] == "refuse":
