@@ -287,7 +287,7 @@ class Helper:
         if not process.running:
             return  # Its end tells more.
         await self.raise_link()
-        await self._reach.settled(process)
+        await self._reach.serving(process)
         if not self.following.arrived(process):
             self._tell("restarted", f"{plan.name} of {self.alias} runs again (pid {process.pid})")
 

@@ -161,7 +161,7 @@ class Reach:
     async def greet(self) -> None:
         """A successor runs: tell it what it has to know."""
 
-    async def settled(self, process: Process) -> None:
+    async def serving(self, process: Process) -> None:
         """*process*, a successor, has its ports, and the guest its cable."""
 
     def last_words(self) -> str:

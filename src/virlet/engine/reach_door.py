@@ -59,7 +59,7 @@ class DoorReach(Reach):
         self._spoken = _size(self._record.plan)
         return True
 
-    async def settled(self, process: Process) -> None:
+    async def serving(self, process: Process) -> None:
         log_file = self._record.plan.stderr
         if log_file is not None and not silent(self._record.plan.argv):
             self._tasks.start(self._coax(process, log_file.path), f"first word of the guest on {self._record.alias}")
