@@ -53,6 +53,18 @@ async def test_five_calls_are_held_and_the_rest_waits_unread(client, driver):
     assert sorted(serials) == list(range(last.serial - 7, last.serial + 1))
 
 
+async def test_a_client_that_asks_much_is_answered_in_turn_with_the_others(client, connect, kit):
+    greedy, other = client, connect()
+    await other.ask(remote.CONNECT_OPEN, kit.URI, 0)
+    questions = [greedy.link.call(remote.CONNECT_GET_TYPE, None) for _ in range(1000)]
+    await greedy.say(b"".join(question.data for question in questions))
+    await other.ask(remote.CONNECT_GET_TYPE)
+    assert (await greedy.next()).serial == questions[0].serial
+    assert len(greedy.events) < 100
+    last = [(await greedy.next()).serial for _ in questions[1:]][-1]
+    assert last == questions[-1].serial
+
+
 async def test_a_ping_is_answered_while_a_call_waits(client, driver):
     dom = await defined(client)
     driver.gate.clear()

@@ -98,6 +98,11 @@ class _Link:
         self._out.clear()
         return out
 
+    @property
+    def missing(self) -> int:
+        """Bytes that the packet which has begun still lacks, as far as is known; 0 between two packets."""
+        return self._framer.missing
+
     def close(self) -> list[int]:
         """The connection has ended: descriptors that arrived and were never handed out, to be closed."""
         left = self.unwanted + self._framer.take_fds()

@@ -121,6 +121,11 @@ class Framer:
             self._buffer += data[pos:] if pos else data
         return self._checked(packets) if self._fds else packets
 
+    @property
+    def missing(self) -> int:
+        """Bytes of the packet that has begun, as far as is known, which have not come yet; 0 between two packets."""
+        return self._need - len(self._buffer) if self._buffer else 0
+
     def take_fds(self) -> list[int]:
         """Descriptors that belong to no packet: for the shell to close when the connection ends."""
         left, self._fds = self._fds, []
