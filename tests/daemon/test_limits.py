@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from virlet.daemon import connection
+from virlet.daemon import connection, outbox
 from virlet.daemon import server as server_module
 from virlet.enums import ErrorCode
 from virlet.errors import VirletError
@@ -116,18 +116,18 @@ async def test_a_client_that_reads_no_replies_stalls_itself_alone(client, driver
     sending = asyncio.ensure_future(client.say(calls))
     other = connect()
     await other.ask(remote.CONNECT_OPEN, "", 0)
-    await until(lambda: any(one._unsent_bytes for one in server.connections))
+    await until(lambda: any(one.waiting for one in server.connections))
     for _ in range(50):
         assert await other.ask(remote.CONNECT_GET_TYPE) == ("QEMU",)
-    (stalled,) = [one for one in server.connections if one._unsent_bytes]
-    assert stalled._unsent_bytes < connection.UNSENT_HIGH + 200_000
+    (stalled,) = [one for one in server.connections if one.waiting]
+    assert stalled.waiting < outbox.HIGH + 200_000
     for _ in range(500):
         assert len((await client.next()).value.xml) == 100_000
     await sending
 
 
 async def test_a_client_that_takes_nothing_is_dropped(client, driver, monkeypatch, server):
-    monkeypatch.setattr(connection, "STALLED", 0.05)
+    monkeypatch.setattr(outbox, "STALLED", 0.05)
     dom = await defined(client)
     driver.guests[next(iter(driver.guests))].xml = "x" * 3_000_000
     await client.say(client.link.call(remote.DOMAIN_GET_XML_DESC, (dom, 0)).data)
@@ -135,13 +135,13 @@ async def test_a_client_that_takes_nothing_is_dropped(client, driver, monkeypatc
 
 
 async def test_a_client_that_lets_events_pile_up_is_dropped(client, driver, monkeypatch, server):
-    monkeypatch.setattr(connection, "UNSENT_MAX", 100_000)
+    monkeypatch.setattr(outbox, "MOST", 100_000)
     await client.ask(remote.CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, 0, None)
     await defined(client)
     (one,) = driver.guests.values()
     for _ in range(100_000):
         driver.emit(one, 4, 0)
-        if next(iter(server.connections))._unsent_bytes > 100_000:
+        if next(iter(server.connections)).waiting > 100_000:
             break
     await until(lambda: not server.connections)
 

@@ -1,4 +1,4 @@
-"""One client's socket: bytes in, calls begun, answers out, within limits that no client can exceed.
+"""One client's socket: bytes in, calls begun, within limits that no client can exceed; answers go by its outbox.
 
 Everything runs in callbacks of the event loop.  A call that only reads is answered before the callback that read it
 returns; a task exists only for a call that waits.  At most :data:`REQUESTS` calls and stream packets of a client are
@@ -17,6 +17,7 @@ from typing import Any
 from virlet.daemon.dispatch import Handler, begin, blame, waits
 from virlet.daemon.fds import ANCILLARY, close_all, received
 from virlet.daemon.listener import Peer
+from virlet.daemon.outbox import Outbox
 from virlet.daemon.session import Host, Session
 from virlet.daemon.streams import ConsoleStream
 from virlet.engine.api import Console
@@ -37,12 +38,6 @@ READ_LEAST, READ_MOST = 256, 65_536
 """Bytes read of one client at a time: some small calls, or the rest of one that has begun.  A client that asks much at
 once is so answered in turn with the others, who would wait 20 ms for the 2000 calls that fit in the most.
 """
-UNSENT_HIGH = 262_144
-"""Bytes waiting to be sent above which nothing more is read from that client."""
-UNSENT_MAX = 40_000_000
-"""Bytes waiting to be sent above which the client is dropped: one reply of the greatest size and many events."""
-STALLED = 30.0
-"""Seconds after which a client that takes none of the bytes waiting for it is dropped, as keepalive would."""
 PING_INTERVAL = 5.0
 PING_COUNT = 5
 """libvirtd's defaults."""
@@ -57,24 +52,20 @@ class Connection:
     __slots__ = (
         "_closing",
         "_draining",
-        "_dropped",
         "_held",
         "_link",
         "_loop",
         "_on_close",
-        "_progress",
+        "_out",
         "_pulse",
         "_quiet",
         "_reading",
         "_room",
         "_sock",
-        "_stall",
         "_streams",
         "_table",
         "_tasks",
         "_timer",
-        "_unsent",
-        "_unsent_bytes",
         "_waiting",
         "peer",
         "session",
@@ -100,15 +91,11 @@ class Connection:
         self._held = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[StreamId, ConsoleStream] = {}
-        self._unsent: deque[memoryview] = deque()
-        self._unsent_bytes = 0
-        self._progress = 0
-        self._stall: asyncio.TimerHandle | None = None
+        self._out = Outbox(sock, peer, self)
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._draining = False
-        self._dropped = False
         self._quiet = False
         self._reading = True
         self._room = READ_LEAST
@@ -139,7 +126,7 @@ class Connection:
             self._link.unwanted.clear()
         if len(events) == 1 and not self._waiting:
             self._handle(events[0])
-            if self._held or self._unsent or self._closing:
+            if self._held or self._out.waiting or self._closing:
                 self._throttle()
         else:
             self._waiting.extend(events)
@@ -148,7 +135,7 @@ class Connection:
     @property
     def _full(self) -> bool:
         """Whether this client has enough of ours for now: calls at work, or answers that it has not taken."""
-        return self._held >= REQUESTS or self._unsent_bytes > UNSENT_HIGH or self._quiet
+        return self._held >= REQUESTS or self._out.full or self._quiet
 
     def _pump(self) -> None:
         """Begin what waits, as far as it may, and read exactly while more may come."""
@@ -264,81 +251,28 @@ class Connection:
     # Bytes out
 
     @property
+    def waiting(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._out.waiting
+
+    @property
     def congested(self) -> bool:
         """Whether bytes wait to be sent: then streams do not add to them."""
-        return self._unsent_bytes > 0
+        return self._out.waiting > 0
 
     def send(self, data: bytes) -> None:
         """Send *data* now as far as the socket takes it, the rest when it takes more."""
-        if self._unsent:
-            self._queue(data)
-            return
-        if self._dropped:
-            return
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            log.debug("%r: %s", self.peer, error)
-            self._drop()
-            return
-        if sent < len(data):
-            self._loop.add_writer(self._sock.fileno(), self._writable)
-            self._queue(data[sent:])
+        self._out.send(data)
 
-    def _queue(self, data: bytes) -> None:
-        self._unsent.append(memoryview(data))
-        self._unsent_bytes += len(data)
-        if self._unsent_bytes > UNSENT_MAX:
-            log.warning("%r does not take what it asked for: dropped", self.peer)
-            self._drop()
-        elif self._stall is None:
-            self._stall = self._loop.call_later(STALLED, self._check_progress, self._progress)
-
-    def _drop(self) -> None:
-        """Close soon, and send nothing more: not at once, for a handler may be at work further up the stack."""
-        self._dropped = True
-        self._unsent.clear()
-        self._unsent_bytes = 0
-        self._loop.call_soon(self.close)
-
-    def _check_progress(self, before: int) -> None:
-        self._stall = None
-        if self._unsent and self._progress == before:
-            log.warning("%r took nothing for %d s: dropped", self.peer, STALLED)
-            self.close()
-        elif self._unsent:
-            self._stall = self._loop.call_later(STALLED, self._check_progress, self._progress)
-
-    def _writable(self) -> None:
-        try:
-            while self._unsent:
-                head = self._unsent[0]
-                sent = self._sock.send(head)
-                self._progress += sent
-                self._unsent_bytes -= sent
-                if sent < len(head):
-                    self._unsent[0] = head[sent:]
-                    break
-                self._unsent.popleft()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            log.debug("%r: %s", self.peer, error)
-            self.close()
-            return
-        if not self._unsent:
-            self._drained()
+    def taken(self) -> None:
+        """The client has taken some of what waited."""
+        if not self._out.waiting:
+            if self._closing:
+                self.close()
+                return
+            for stream in list(self._streams.values()):
+                stream.resume()
         self._pump()
-
-    def _drained(self) -> None:
-        self._loop.remove_writer(self._sock.fileno())
-        if self._closing:
-            self.close()
-            return
-        for stream in list(self._streams.values()):
-            stream.resume()
 
     # Keepalive and the end
 
@@ -364,7 +298,7 @@ class Connection:
             log.warning("%r does not answer: dropped", self.peer)
             self.close()
             return
-        if beat is Beat.PING and not self._unsent:
+        if beat is Beat.PING and not self._out.waiting:
             self.send(PING)
         self._set_timer()
 
@@ -379,7 +313,7 @@ class Connection:
         self._loop.call_soon(self._close_when_sent)
 
     def _close_when_sent(self) -> None:
-        if not self._unsent:
+        if not self._out.waiting:
             self.close()
         else:
             self._throttle()
@@ -389,18 +323,16 @@ class Connection:
         if self._sock.fileno() < 0:
             return
         self._closing = True
-        for timer in (self._timer, self._stall):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for stream in list(self._streams.values()):
             stream.close()
         self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
+        self._out.close()
         self._sock.close()
         for event in self._waiting:
             if isinstance(event, Call):
                 close_all(event.fds)
         self._waiting.clear()
-        self._unsent.clear()
         close_all(self._link.close())
         self._on_close(self)
