@@ -50,6 +50,8 @@ MOST = 200
 """Tries that are waited for at a time."""
 PATIENCE = 15
 """Seconds that libvirt has: three of the five-second pauses after which its QEMU tries again."""
+MOST_TAKEN = {"passt": 60, "vhost-user": 100, "slirp helper": 300}
+"""Milliseconds that the kill of each may take the traffic away, in the median and in the p95."""
 CONNECTED = 3
 """State of a UNIX socket in /proc/net/unix (SS_CONNECTED of linux/net.h)."""
 
@@ -324,12 +326,12 @@ def measure(options: argparse.Namespace) -> list[Verdict]:
     print("\ntraffic back after kill -9 of the helper (ms)")
     for what, values in rows.items():
         print(f"  {what:<24} {len(values):4} times  median {median(values):9.1f}  p95 {p95(values):9.1f}", flush=True)
-    verdicts = [Verdict("passt, median ms", median(rows["passt"]), 60)]
-    if "slirp helper" in rows:
-        verdicts.append(Verdict("slirp helper, median ms", median(rows["slirp helper"]), 300))
-        verdicts.append(Verdict("slirp helper, p95 ms", p95(rows["slirp helper"]), 300))
-    if "vhost-user" in rows:
-        verdicts.append(Verdict("vhost-user, median ms", median(rows["vhost-user"]), 100))
+    verdicts = [
+        Verdict(f"{what}, {statistic.__name__} ms", statistic(rows[what]), most)
+        for what, most in MOST_TAKEN.items()
+        for statistic in (median, p95)
+        if what in rows
+    ]
     if took is not None:
         verdicts.append(beside(median(rows["passt"]), name, took))
     return verdicts
