@@ -24,6 +24,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(0)]
 
 FACTOR = int(os.environ.get("VIRLET_SOAK", "1"))
 KILLS, LIVES = 25 * FACTOR, 40 if FACTOR == 1 else 500 * FACTOR
+WARM = 20 if FACTOR == 1 else 500
+"""Lives after which what is loaded once is loaded, and what is kept for a minute is replaced as quickly as it comes."""
+GROWTH = 4096 if LIVES < 10_000 else 1024
+"""KiB."""
 UUID = "<uuid>7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}</uuid>"
 
 
@@ -113,27 +117,31 @@ def resident(stand: Stand) -> int:
 
 def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     life = Life(stand, 0)
+    memory: list[int] = []
     assert stand.begin()
     with stand.client() as connection:
         xml = DOMAIN.format(name="one", uuid=UUID.format(0), extra="", devices=life.nic(0))
-        for number in range(LIVES + 20):
+        for number in range(WARM + LIVES):
             domain = connection.define(xml)
             domain.start()
             domain.attach_device(life.nic(1), Affect.LIVE)
             domain.destroy()
             domain.undefine()
-            if number == 20:  # What is loaded once is loaded now.
+            if number == WARM:
                 stand.until(lambda: not stand.processes(), "no process")
-                descriptors, memory = stand.descriptors(), resident(stand)
-            if number == 20 + LIVES // 2:
-                half = resident(stand)
+                descriptors = stand.descriptors()
+            if number >= WARM:
+                memory.append(resident(stand))
             if number % 200 == 0:
                 stand.reap()
         stand.until(lambda: not stand.processes() and not stand.files(), "nothing is left")
         stand.until(lambda: stand.descriptors() == descriptors, "as many descriptors")
-        end = resident(stand)
     stand.reap()
+    part = LIVES // 10
+    begin, half, end = (min(memory[at : at + part]) for at in (0, (LIVES - part) // 2, LIVES - part))
     with capsys.disabled():
-        print(f"\n{LIVES} lives of a guest: the daemon's memory {memory} KiB, in the middle {half}, afterwards {end}")
-    # It levels off after some 1000 lives, where nobody listens on thousands of ports: each start reads them all.
-    assert end - memory < 4096
+        least = f"least {begin} KiB in the first tenth, {half} in the middle, {end} in the last"
+        print(f"\n{LIVES} lives of a guest: the daemon's memory is at {least}; {max(memory)} at most")
+    # The least of many: now and then Python makes its table of interned strings anew, which has 1 MiB, and has two then.
+    assert end - begin < GROWTH
+    assert max(memory) - begin < 4096
