@@ -142,6 +142,6 @@ def test_lives_without_number_leave_nothing_and_nothing_grows(stand: Stand, caps
     with capsys.disabled():
         least = f"least {begin} KiB in the first tenth, {half} in the middle, {end} in the last"
         print(f"\n{LIVES} lives of a guest: the daemon's memory is at {least}; {max(memory)} at most")
-    # The least of many: now and then Python makes its table of interned strings anew, which has 1 MiB, and has two then.
+    # The least of many: when Python makes its table of interned strings anew, which has 1 MiB, it has two of them.
     assert end - begin < GROWTH
     assert max(memory) - begin < 4096
