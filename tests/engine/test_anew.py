@@ -19,6 +19,9 @@ from virlet.engine.guest import Guest
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Returning
 from virlet.enums import Affect, EventId
+from virlet.errors import OperationTimeout
+from virlet.model.domain import format_device
+from virlet.model.interface import LinkState
 from virlet.plan.facts import Facts
 
 Recorder = Any
@@ -26,6 +29,7 @@ Open = Callable[..., Awaitable[QemuDriver]]
 Faking = Callable[..., Facts]
 Up = Callable[..., Awaitable[tuple[Guest, QemuDriver]]]
 MAC = "52:54:00:00:00:07"
+NAMED = f"<mac address='{MAC}'/>"
 
 
 @pytest.fixture
@@ -99,18 +103,66 @@ async def test_a_guest_that_refuses_keeps_its_card_with_the_link_down(up: Up, re
     await until(lambda: "gave-up" in recorder.helpers)
     assert (live(guest), helper_of(guest)) == (before, lost)
     assert lost.record.gave_up
-    assert guest.running().given_back == {}
+    assert guest.running().record.returning == ()
+
+
+async def answer(guest: Guest) -> None:
+    """The guest does what it was asked for long ago (the fake does it when it is asked a second time)."""
+    await guest.execute("device_del", {"id": "net0"})
 
 
 async def test_a_guest_that_answers_late_gets_it_then(
     up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.0)
-    guest, _ = await up()
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, _ = await up(unplug="second")
     before = live(guest)
     lose(guest)
+    lose(guest)  # Somebody has asked for its link meanwhile.
+    await until(lambda: "gave-up" in recorder.helpers)
     await until(lambda: "restarted" in recorder.helpers)
     assert live(guest) == before
+    assert guest.running().record.returning == ()
+
+
+async def test_a_cable_that_was_pulled_meanwhile_is_out_when_it_is_back(
+    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, driver = await up(unplug="second")
+    lose(guest)
+    await until(lambda: "gave-up" in recorder.helpers)
+    (nic,) = guest.domain.devices.interfaces
+    await driver.update(guest.uuid, format_device(replace(nic, link_state=LinkState.DOWN)), Affect.LIVE)
+    await answer(guest)
+    await until(lambda: "restarted" in recorder.helpers)
+    assert not guest.link_wanted("net0")
+
+
+async def test_a_guest_that_refuses_late_keeps_it(up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, _ = await up(unplug="ignore")
+    lose(guest)
+    await until(lambda: "gave-up" in recorder.helpers)
+    unplug.refused(guest, guest.running(), "net0")
+    assert guest.running().record.returning == ()
+    assert recorder.helpers == ["gave-up", "gave-up"]
+
+
+async def test_what_cannot_be_given_up_comes_back_all_the_same(
+    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_self: Helper, _why: str) -> None:
+        raise OperationTimeout("QEMU did not answer set_link")
+
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, _ = await up(unplug="second")
+    with monkeypatch.context() as patch:
+        patch.setattr(Helper, "give_up", broken)
+        lose(guest)
+        await until(lambda: guest.running().record.returning and not guest.job.held)
+    await answer(guest)
+    await until(lambda: "restarted" in recorder.helpers)
 
 
 async def test_a_daemon_that_dies_in_between_is_followed_by_one_that_plugs_it_in(
@@ -146,10 +198,10 @@ async def test_the_next_daemon_waits_on_for_a_guest_that_has_not_answered(
     up: Up, opener: Open, faking: Faking, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
-    guest, driver = await up(unplug="ignore" if taken else "second")
+    guest, driver = await up(unplug="second")
     before = live(guest)
     lose(guest)
-    await until(lambda: guest.running().given_back)
+    await until(lambda: "gave-up" in recorder.helpers)
     process = helper_of(guest).process
     assert process is not None
     await driver.close()
@@ -158,26 +210,55 @@ async def test_the_next_daemon_waits_on_for_a_guest_that_has_not_answered(
     second.subscribe(recorder)
     guest = second._find(guest.uuid)
     recorder.events.clear()
+    assert guest.running().returning("net0") is not None
     if taken:
-        assert "net0" in guest.running().given_back
-    if taken:
-        await second.detach(guest.uuid, f"<interface type='user'><mac address='{MAC}'/></interface>", Affect.LIVE)
-        await until(lambda: guest.running().record.returning == ())
-        await unplug.remove_nic(guest, guest.running(), "net0")
-        await until(lambda: live(guest) == [])
-        assert "restarted" not in recorder.helpers
+        await gone(second, guest, recorder)
     else:
+        await answer(guest)
         await until(lambda: "restarted" in recorder.helpers)
         assert live(guest) == before
     assert guest.running().record.returning == ()
 
 
-async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(
-    up: Up, opener: Open, faking: Faking, recorder: Recorder
+async def gone(driver: QemuDriver, guest: Guest, recorder: Recorder) -> None:
+    """Taken away by its user, for good."""
+    await driver.detach(guest.uuid, f"<interface type='user'>{NAMED}</interface>", Affect.LIVE)
+    await until(lambda: any(getattr(each, "id", None) is EventId.DEVICE_REMOVED for each in recorder.events))
+    async with guest.job.hold("look whether anybody does more", patient=True):
+        assert live(guest) == []
+    assert recorder.helpers == []
+
+
+async def test_what_the_user_takes_away_meanwhile_does_not_come_back(
+    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, driver = await up(unplug="second")
+    lose(guest)
+    await until(lambda: "gave-up" in recorder.helpers)
+    recorder.events.clear()
+    await gone(driver, guest, recorder)
+    assert guest.running().record.returning == ()
+
+
+async def test_what_the_user_has_taken_away_before_does_not_come_back(
+    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, driver = await up(unplug="second")
+    await driver.detach(guest.uuid, f"<interface type='user'>{NAMED}</interface>", Affect.LIVE)
+    assert len(live(guest)) == 1
+    lose(guest)
+    await until(lambda: "gave-up" in recorder.helpers)
+    recorder.events.clear()
+    await gone(driver, guest, recorder)
+    assert guest.running().leaving == set()
+
+
+async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(up: Up, opener: Open, faking: Faking) -> None:
     guest, driver = await up()
     before = live(guest)
-    guest.running().record = replace(guest.running().record, returning=(Returning("net0", "<none/>", "passt", 1),))
+    guest.running().returns(Returning("net0", "<none/>", "passt", 1))
     guest.save()
     await driver.close()
     second = await opener(faking())
@@ -185,22 +266,3 @@ async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(
     assert guest.running().record.returning == ()
     assert live(guest) == before
     assert helper_of(guest).record.restarts == 0
-
-
-async def test_what_the_user_takes_away_meanwhile_does_not_come_back(
-    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
-    guest, driver = await up(unplug="ignore")
-    lose(guest)
-    await until(lambda: guest.running().given_back)
-    waiting = guest.running().given_back["net0"]
-    lose(guest)  # Somebody has asked for its link: it is still awaited, once.
-    await until(lambda: recorder.helpers.count("gave-up") == 2)
-    assert guest.running().given_back["net0"] is waiting
-    await driver.detach(guest.uuid, f"<interface type='user'><mac address='{MAC}'/></interface>", Affect.LIVE)
-    assert waiting.cancelled()
-    await unplug.remove_nic(guest, guest.running(), "net0")
-    await until(lambda: any(getattr(each, "id", None) is EventId.DEVICE_REMOVED for each in recorder.events))
-    assert live(guest) == []
-    assert "restarted" not in recorder.helpers

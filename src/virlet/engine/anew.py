@@ -8,26 +8,24 @@ What is under way is on record, and the next daemon goes on with it.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.live import with_backend
 from virlet.engine.plug import plug
 from virlet.engine.status import Returning
-from virlet.engine.unplug import unplug
+from virlet.engine.unplug import remove_nic, unplug
 from virlet.errors import VirletError
 from virlet.model.domain import format_device, parse_interface
 from virlet.model.interface import Interface
 from virlet.plan.hotplug import plan_attach
 
-__all__ = ["regain", "resume"]
+__all__ = ["given_back", "regain", "resume"]
 
 _LATER = "its interface is plugged in anew as soon as the guest gives it back"
+_LEAVING = "the guest was asked for its interface, and has not given it back yet"
 
 
 def regain(guest: Guest, run: Run, helper: Helper) -> None:
@@ -36,24 +34,30 @@ def regain(guest: Guest, run: Run, helper: Helper) -> None:
     helper.regain(run.process.pid)
 
 
-def _start(guest: Guest, run: Run, helper: Helper, why: str) -> None:
-    asked = helper.alias in run.given_back
-    doing = helper.give_up(f"{why}; {_LATER}") if asked else _anew(guest, run, helper, why)
-    guest.tasks.start(doing, f"plugging in {helper.alias} of '{guest.name}' anew")
-
-
 def resume(guest: Guest, run: Run) -> None:
-    """Go on with what the last daemon did not see to its end."""
+    """Go on with what the last daemon did not see to its end; what the guest still has may come back any time."""
     for item in run.record.returning:
         helper = run.helpers.get(item.alias)
-        if not _has(guest, item.alias):
-            doing = _held(guest, run, item)
-        elif helper is None or helper.process is not None:
-            _note(guest, run, item.alias)  # It is there again.
-            continue
-        else:
-            doing = _asked_again(guest, run, item, _expect(run, item.alias))
-        guest.tasks.start(doing, f"plugging in {item.alias} of '{guest.name}' anew")
+        if not _present(guest, item.alias):
+            guest.tasks.start(_plug_back_as_job(guest, run, item.alias), _what(guest, item.alias))
+        elif helper is None or helper.process is not None:  # It has come back.
+            run.stays_away(item.alias)
+            guest.save()
+
+
+async def given_back(guest: Guest, run: Run, alias: str) -> None:
+    """The guest has no such card any more: take away what was behind it, and plug it in anew if it is to return."""
+    await remove_nic(guest, run, alias)
+    if run.returning(alias) is not None:
+        await _plug_back_as_job(guest, run, alias)
+
+
+def _what(guest: Guest, alias: str) -> str:
+    return f"plugging in {alias} of '{guest.name}' anew"
+
+
+def _start(guest: Guest, run: Run, helper: Helper, why: str) -> None:
+    guest.tasks.start(_anew(guest, run, helper, why), _what(guest, helper.alias))
 
 
 async def _anew(guest: Guest, run: Run, helper: Helper, why: str) -> None:
@@ -62,57 +66,21 @@ async def _anew(guest: Guest, run: Run, helper: Helper, why: str) -> None:
         nic = _nic(guest, run, helper)
         if nic is None:
             return
+        if alias in run.leaving:
+            await helper.give_up(f"{why}; {_LEAVING}")
+            return
         record = helper.record
         item = Returning(alias, format_device(nic, secure=True), record.plan.name, record.restarts + 1)
-        _note(guest, run, alias, item)
         try:
-            await unplug(guest, nic)
+            await unplug(guest, nic, returns=item)
         except VirletError as error:
-            _note(guest, run, alias)
             await helper.give_up(f"{why}; the guest's interface cannot be plugged in anew: {error}")
             return
-        if not _has(guest, alias):
-            await _again(guest, run, item)
+        if not _present(guest, alias):
+            await _plug_back(guest, run, alias)
             return
-        given = _expect(run, alias)
     if not helper.over:  # Else the guest has answered just now, and it is being removed.
         await helper.give_up(f"{why}; {_LATER}")
-    await _when_given(guest, run, item, given)
-
-
-def _expect(run: Run, alias: str) -> asyncio.Future[None]:
-    """Done when the guest has given it back, cancelled when its user has taken it away meanwhile."""
-    given = run.given_back[alias] = asyncio.get_running_loop().create_future()
-    return given
-
-
-async def _when_given(guest: Guest, run: Run, item: Returning, given: asyncio.Future[None]) -> None:
-    ends: set[asyncio.Future[Any]] = {given, run.monitor.closed}
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if given.cancelled():
-        _note(guest, run, item.alias)
-    elif given.done():
-        await _held(guest, run, item)
-
-
-async def _asked_again(guest: Guest, run: Run, item: Returning, given: asyncio.Future[None]) -> None:
-    # The last daemon may have died before it asked.  Where it has asked QEMU may refuse, and the guest answers all the
-    # same.
-    with suppress(VirletError):
-        await guest.execute("device_del", {"id": item.alias})
-    await _when_given(guest, run, item, given)
-
-
-async def _held(guest: Guest, run: Run, item: Returning) -> None:
-    async with guest.job.hold(f"plug in {item.alias} anew", patient=True):
-        await _again(guest, run, item)
-
-
-def _note(guest: Guest, run: Run, alias: str, *items: Returning) -> None:
-    """Have *items* on record for that interface, for the next daemon."""
-    others = (each for each in run.record.returning if each.alias != alias)
-    run.record = replace(run.record, returning=(*others, *items))
-    guest.save()
 
 
 def _nic(guest: Guest, run: Run, helper: Helper) -> Interface | None:
@@ -124,26 +92,32 @@ def _nic(guest: Guest, run: Run, helper: Helper) -> Interface | None:
     return next((nic for nic in guest.live.devices.interfaces if nic.alias == helper.alias), None)
 
 
-def _has(guest: Guest, alias: str) -> bool:
+def _present(guest: Guest, alias: str) -> bool:
     return guest.live is not None and any(nic.alias == alias for nic in guest.live.devices.interfaces)
 
 
-async def _again(guest: Guest, run: Run, item: Returning) -> None:
-    """The guest has given it back: here it is."""
-    context, live, alias = guest.context, guest.live, item.alias
-    if guest.run is not run or run.stopping or live is None:
+async def _plug_back_as_job(guest: Guest, run: Run, alias: str) -> None:
+    async with guest.job.hold(f"plug in {alias} anew", patient=True):
+        await _plug_back(guest, run, alias)
+
+
+async def _plug_back(guest: Guest, run: Run, alias: str) -> None:
+    """Here it is again, as it was when it left."""
+    context, live, item = guest.context, guest.live, run.returning(alias)
+    if item is None or guest.run is not run or run.stopping or live is None:
         return
     try:
-        dirs = context.guest_dirs(guest.uuid)
         nic, _ = parse_interface(item.xml, live=True, stored=True)
-        placed, hot = plan_attach(live, nic, context.facts, dirs, context.registry)
+        placed, hot = plan_attach(live, nic, context.facts, context.guest_dirs(guest.uuid), context.registry)
         await plug(guest, with_backend(placed, hot.net.backend), hot)
     except VirletError as error:
-        _note(guest, run, alias)
+        run.stays_away(alias)
+        guest.save()
         guest.tell(alias, "gave-up", f"{item.program} of {alias} is lost, and its interface: {error}")
         return
     helper = run.helpers.get(alias)
     if helper is not None:
         helper.record = replace(helper.record, restarts=item.restarts)
-    _note(guest, run, alias)
+    run.stays_away(alias)
+    guest.save()
     guest.tell(alias, "restarted", f"{item.program} of {alias} runs again: its interface was plugged in anew")

@@ -13,7 +13,7 @@ from uuid import UUID
 from virlet.engine.api import DomainEvent, DomainRef, HelperEvent
 from virlet.engine.events import lifecycle
 from virlet.engine.jobs import JobLock
-from virlet.engine.status import FORMAT, Phase, Record
+from virlet.engine.status import FORMAT, Phase, Record, Returning
 from virlet.engine.tasks import Tasks
 from virlet.engine.texts import print_xml
 from virlet.enums import (
@@ -79,8 +79,22 @@ class Run:
     """By QEMU's id of the backend, while its interface is being attached."""
     unplugging: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     """By alias: who waits for the guest to give a device back."""
-    given_back: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    """By alias: an interface that is plugged in anew when the guest has given it back, be it much later."""
+    leaving: set[str] = field(default_factory=set)
+    """Aliases of interfaces that their user wants gone, and that the guest has not given back yet."""
+
+    def returning(self, alias: str) -> Returning | None:
+        """That interface, if it is to be plugged in anew when the guest has given it back, be it much later."""
+        return next((item for item in self.record.returning if item.alias == alias), None)
+
+    def returns(self, item: Returning) -> None:
+        """It is to be plugged in anew."""
+        self.stays_away(item.alias)
+        self.record = replace(self.record, returning=(*self.record.returning, item))
+
+    def stays_away(self, alias: str) -> None:
+        """It is not, or it has been."""
+        others = tuple(item for item in self.record.returning if item.alias != alias)
+        self.record = replace(self.record, returning=others)
 
     @property
     def stopping(self) -> bool:

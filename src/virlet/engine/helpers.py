@@ -314,9 +314,9 @@ class Helper:
         """QEMU, or its interface, is gone: so is the helper, by itself or by SIGTERM; what it leaves is removed."""
         self.over = True
         self._reach.cancel()
-        await self._abort()
-        process, self.process = self.process, None
         try:
+            await self._abort()
+            process, self.process = self.process, None
             await self._reach.end(process)
         finally:
             self._reach.close()

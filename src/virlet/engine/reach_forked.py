@@ -6,6 +6,7 @@ When that fails, or while the guest takes no frames, nothing follows, and QEMU t
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from dataclasses import replace
@@ -28,6 +29,17 @@ class ForkedReach(Reach):
         self._helper.record = replace(self._record, pid_file=pid_file(process.pid))
 
     async def successor(self) -> Process | None:
+        """Not cut short: QEMU would be left in the middle of it, and cannot be taken its netdev then."""
+        doing = asyncio.ensure_future(self._successor())
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            await asyncio.wait({doing})
+            if not doing.cancelled() and doing.exception() is None and (process := doing.result()) is not None:
+                process.close()
+            raise
+
+    async def _successor(self) -> Process | None:
         try:
             return await self._another()
         except OperationInvalid:

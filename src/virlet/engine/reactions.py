@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from virlet.engine.anew import given_back
 from virlet.engine.crash import after_crash, restart
 from virlet.engine.ending import end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
-from virlet.engine.unplug import refused, remove_nic
+from virlet.engine.unplug import refused
 from virlet.enums import DomainState, EventId, Lifecycle, PmSuspendedDetail
 from virlet.model.lifecycle import TABLE, Action
 from virlet.model.machine import PowerAction
@@ -177,14 +178,14 @@ class Reactions:
     def _deleted(self, data: Data) -> None:
         alias, guest = _text(data, "device"), self._guest
         if any(nic.alias == alias for nic in guest.domain.devices.interfaces):
-            guest.tasks.start(remove_nic(guest, self._run, alias), f"removal of {alias} of '{guest.name}'")
+            guest.tasks.start(given_back(guest, self._run, alias), f"removal of {alias} of '{guest.name}'")
         elif alias:
             guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
 
     def _not_deleted(self, data: Data) -> None:
         if alias := _text(data, "device"):
             self._guest.emit_other(EventId.DEVICE_REMOVAL_FAILED, devAlias=alias)
-            refused(self._run, alias)
+            refused(self._guest, self._run, alias)
 
     def _tray(self, data: Data) -> None:
         if alias := _text(data, "id"):

@@ -13,10 +13,12 @@ from itertools import count
 from typing import Any
 
 from virlet.engine.guest import Guest, Run
+from virlet.engine.status import Returning
 from virlet.engine.taps import leave
 from virlet.enums import EventId
 from virlet.errors import OperationFailed, OperationTimeout
 from virlet.fault import point
+from virlet.model.domain import format_device
 from virlet.model.interface import Interface, InterfaceType
 from virlet.plan.base import OnLoss
 from virlet.plan.hotplug import kept_name, without_interface
@@ -39,23 +41,30 @@ UNPLUG_WAIT = 5.0
 """Seconds that a call waits for the guest, as libvirt does."""
 
 
-async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
+_UNDER_WAY = "in the process of unplug"
+"""What QEMU (6.1 and later) says of a device that the guest has been asked for already."""
+
+
+async def unplug(guest: Guest, nic: Interface, *, wait: bool = True, returns: Returning | None = None) -> None:
     """Ask the guest to give *nic* back, and *wait* a while; the caller holds the job.
 
-    Returns also when the guest has not answered; raises :class:`OperationFailed` when it refuses.
+    With *returns* it is to be plugged in anew then, by whoever is there to see it go: that is on record, unless the
+    guest is known to keep it.  Returns also when the guest has not answered; raises :class:`OperationFailed` when it
+    refuses.
     """
     run, alias = guest.running(), nic.alias or ""
-    if (again := run.given_back.pop(alias, None)) is not None:
-        again.cancel()
+    _intend(guest, run, alias, returns)
     answer = run.unplugging[alias] = asyncio.get_running_loop().create_future()
     try:
         try:
             await guest.execute("device_del", {"id": alias})
             point("detach.asked")
         except QmpError as error:
-            if error.error_class != "DeviceNotFound":
+            if error.error_class == "DeviceNotFound":
+                await remove_nic(guest, run, alias)  # The guest has given it back while nobody listened.
+            elif returns is None or _UNDER_WAY not in error.detail:
+                _kept(guest, run, alias)
                 raise
-            await remove_nic(guest, run, alias)  # The guest has given it back while nobody listened.
         ends: set[asyncio.Future[Any]] = {answer, run.monitor.closed}
         if wait:
             await asyncio.wait(ends, timeout=UNPLUG_WAIT, return_when=asyncio.FIRST_COMPLETED)
@@ -71,8 +80,31 @@ async def unplug(guest: Guest, nic: Interface, *, wait: bool = True) -> None:
         answer.cancel()
 
 
-def refused(run: Run, alias: str) -> None:
+def _intend(guest: Guest, run: Run, alias: str, returns: Returning | None) -> None:
+    if returns is not None:
+        run.returns(returns)
+    else:
+        run.leaving.add(alias)
+        if run.returning(alias) is None:
+            return
+        run.stays_away(alias)
+    guest.save()
+
+
+def _kept(guest: Guest, run: Run, alias: str) -> None:
+    """The guest has its device as before, whoever wanted it gone."""
+    run.leaving.discard(alias)
+    if run.returning(alias) is not None:
+        run.stays_away(alias)
+        guest.save()
+
+
+def refused(guest: Guest, run: Run, alias: str) -> None:
     """The guest keeps its device: tell whoever waits."""
+    item = run.returning(alias)
+    _kept(guest, run, alias)
+    if item is not None and alias not in run.unplugging:
+        guest.tell(alias, "gave-up", f"{item.program} of {alias} is not restarted: the guest keeps its interface")
     answer = run.unplugging.get(alias)
     if answer is not None and not answer.done():
         answer.set_exception(OperationFailed("unplug of device was rejected by the guest"))
@@ -104,15 +136,18 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
         run.helpers.pop(alias, None)
     if guest.run is not run or guest.live is None:
         return
+    run.leaving.discard(alias)
+    if nic is not None and (item := run.returning(alias)) is not None:
+        run.returns(replace(item, xml=format_device(nic, secure=True)))  # Its link may have been pulled meanwhile.
     guest.live = without_interface(guest.live, alias)
     guest.changed()
     guest.save()
     point("detach.written")
     guest.emit_other(EventId.DEVICE_REMOVED, devAlias=alias)
     point("detach.told")
-    for answer in (run.unplugging.get(alias), run.given_back.pop(alias, None)):
-        if answer is not None and not answer.done():
-            answer.set_result(None)
+    answer = run.unplugging.get(alias)
+    if answer is not None and not answer.done():
+        answer.set_result(None)
 
 
 async def drop_netdev(guest: Guest, netdev: str) -> None:
