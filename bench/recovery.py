@@ -330,7 +330,7 @@ def measure(options: argparse.Namespace) -> list[Verdict]:
         Verdict(f"{what}, {statistic.__name__} ms", statistic(rows[what]), most)
         for what, most in MOST_TAKEN.items()
         for statistic in (median, p95)
-        if what in rows
+        if what in rows or what == "passt"
     ]
     if took is not None:
         verdicts.append(beside(median(rows["passt"]), name, took))

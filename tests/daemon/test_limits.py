@@ -65,6 +65,32 @@ async def test_a_client_that_asks_much_is_answered_in_turn_with_the_others(clien
     assert last == questions[-1].serial
 
 
+async def test_a_large_packet_is_read_in_large_pieces(client, server, monkeypatch):
+    (one,) = server.connections
+    sizes = []
+
+    class Counting:
+        def __init__(self, sock):
+            self._sock = sock
+
+        def recvmsg(self, size, *args):
+            sizes.append(size)
+            return self._sock.recvmsg(size, *args)
+
+        def __getattr__(self, name):
+            return getattr(self._sock, name)
+
+    monkeypatch.setattr(one, "_sock", Counting(one._sock))
+    xml = f"<domain><name>a</name><!--{'x' * 1_000_000}--></domain>"
+    await client.ask(remote.DOMAIN_DEFINE_XML, xml)
+    assert sizes[0] == connection.READ_LEAST
+    assert max(sizes) == connection.READ_MOST
+    assert len(sizes) < 100
+    sizes.clear()
+    await client.ask(remote.CONNECT_GET_TYPE)
+    assert sizes == [connection.READ_LEAST]
+
+
 async def test_a_ping_is_answered_while_a_call_waits(client, driver):
     dom = await defined(client)
     driver.gate.clear()
@@ -116,11 +142,11 @@ async def test_a_client_that_reads_no_replies_stalls_itself_alone(client, driver
     sending = asyncio.ensure_future(client.say(calls))
     other = connect()
     await other.ask(remote.CONNECT_OPEN, "", 0)
-    await until(lambda: any(one.waiting for one in server.connections))
+    await until(lambda: any(one.unsent for one in server.connections))
     for _ in range(50):
         assert await other.ask(remote.CONNECT_GET_TYPE) == ("QEMU",)
-    (stalled,) = [one for one in server.connections if one.waiting]
-    assert stalled.waiting < outbox.HIGH + 200_000
+    (stalled,) = [one for one in server.connections if one.unsent]
+    assert stalled.unsent < outbox.HIGH + 200_000
     for _ in range(500):
         assert len((await client.next()).value.xml) == 100_000
     await sending
@@ -141,7 +167,7 @@ async def test_a_client_that_lets_events_pile_up_is_dropped(client, driver, monk
     (one,) = driver.guests.values()
     for _ in range(100_000):
         driver.emit(one, 4, 0)
-        if next(iter(server.connections)).waiting > 100_000:
+        if next(iter(server.connections)).unsent > 100_000:
             break
     await until(lambda: not server.connections)
 

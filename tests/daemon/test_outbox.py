@@ -79,12 +79,12 @@ async def test_too_much_is_the_end_but_not_at_once(pair, monkeypatch):
 
 
 async def test_nothing_taken_for_long_is_the_end_and_slowness_is_not(pair, monkeypatch):
-    monkeypatch.setattr(outbox, "STALLED", 0.2)
+    monkeypatch.setattr(outbox, "STALLED", 1.0)
     ours, theirs = pair
     one = Owner(ours)
     one.out.send(b"x" * 2_000_000)
     for _ in range(4):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         await heard(theirs, 250_000)
         assert not one.closed.is_set()
     await asyncio.wait_for(one.closed.wait(), 30)

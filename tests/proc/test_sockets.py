@@ -49,7 +49,10 @@ def test_only_what_was_asked_for_is_kept() -> None:
             found = list(way("tcp", socket.AF_INET, sockets._wanted([PortRange("tcp", ports[0], ports[0])])["tcp"]))
             assert find(found, wanted)
             assert {each.port for each in found} == {ports[0]}
-        assert not asked("udp", ports[0]).on("tcp", ports[0])
+        with pytest.raises(ValueError, match=f"asked about tcp port {ports[0]}"):
+            asked("udp", ports[0]).on("tcp", ports[0])
+        with pytest.raises(ValueError, match="asked about tcp port 1"):
+            asked("tcp", ports[0]).on("tcp", 1)
         both = listeners([PortRange("tcp", min(ports), max(ports)), PortRange("udp", 1, 65535)])
         assert all(find(both.on("tcp", port), sock) for port, sock in zip(ports, (wanted, other), strict=True))
 

@@ -57,6 +57,21 @@ def test_however_the_bytes_arrive_the_packets_are_the_same(payloads: list[bytes]
     assert whole == pieces == single
 
 
+def test_what_is_missing_is_known_as_soon_as_the_length_is() -> None:
+    framer, data = Framer(), with_fds(2, bytes(100))
+    assert framer.missing == 0
+    framer.feed(data[:2])
+    assert framer.missing == 2
+    framer.feed(data[2:10])
+    assert framer.missing == len(data) - 2 - 10  # that descriptors follow is in the header
+    framer.feed(data[10:40], (7, 8))
+    assert framer.missing == len(data) - 2 - 40
+    framer.feed(data[40:-2])
+    assert framer.missing == 2
+    assert framer.feed(data[-2:] + data[:1])[0].fds == (7, 8)
+    assert framer.missing == 3
+
+
 @pytest.mark.parametrize("length", [0, 1, 27, LENGTH_MAX + 1, 0xFFFFFFFF])
 def test_impossible_lengths_break_the_connection_at_once(length: int) -> None:
     framer = Framer()

@@ -35,8 +35,10 @@ log = logging.getLogger(__name__)
 REQUESTS = 5
 """Calls and stream packets of one client held at a time (libvirtd's ``max_client_requests``)."""
 READ_LEAST, READ_MOST = 256, 65_536
-"""Bytes read of one client at a time: some small calls, or the rest of one that has begun.  A client that asks much at
-once is so answered in turn with the others, who would wait 20 ms for the 2000 calls that fit in the most.
+"""Bytes read of one client at a time: a few small calls, or the rest of one that has begun.
+
+So a client that sends many calls at once takes turns with the others: 2000 of them fit into the largest read, and would
+keep everybody waiting for 20 ms.
 """
 PING_INTERVAL = 5.0
 PING_COUNT = 5
@@ -251,7 +253,7 @@ class Connection:
     # Bytes out
 
     @property
-    def waiting(self) -> int:
+    def unsent(self) -> int:
         """Bytes that the client has not taken yet."""
         return self._out.waiting
 

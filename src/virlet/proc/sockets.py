@@ -15,7 +15,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -85,8 +85,11 @@ class PortRange(NamedTuple):
 class Listeners:
     """The listening sockets of some ports at one moment."""
 
-    def __init__(self, sockets: Iterator[ListeningSocket], owner: Owner | None = None) -> None:
+    def __init__(
+        self, sockets: Iterable[ListeningSocket], asked: Mapping[str, bytearray], owner: Owner | None = None
+    ) -> None:
         self.owner = owner or _nobody
+        self._asked = asked
         self._by_port: dict[tuple[str, int], list[ListeningSocket]] = {}
         self.inodes: set[int] = set()
         for each in sockets:
@@ -94,17 +97,20 @@ class Listeners:
             self.inodes.add(each.inode)
 
     def on(self, proto: str, port: int) -> list[ListeningSocket]:
-        """Those on that port, whatever their address."""
+        """Those on that port, whatever their address; raises :class:`ValueError` for one that was not asked about."""
+        if proto not in self._asked or not self._asked[proto][port]:
+            raise ValueError(f"nobody has asked about {proto} port {port}")
         return self._by_port.get((proto, port), [])
 
 
 def listeners(ports: Iterable[PortRange], owner: Owner | None = None) -> Listeners:
     """Ask now who listens on *ports*; *owner* knows whose ports some of our own user's are."""
-    return Listeners(_on(ports), owner)
+    asked = _wanted(ports)
+    return Listeners(_on(asked), asked, owner)
 
 
-def _on(ports: Iterable[PortRange]) -> Iterator[ListeningSocket]:
-    for proto, wanted in _wanted(ports).items():
+def _on(asked: Mapping[str, bytearray]) -> Iterator[ListeningSocket]:
+    for proto, wanted in asked.items():
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 found = list(_diag(proto, family, wanted))

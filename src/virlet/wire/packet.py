@@ -1,9 +1,10 @@
 """Packets: a length, a header of six words, a payload, and after some of them file descriptors.
 
 A packet of type CALL_WITH_FDS or REPLY_WITH_FDS is followed by one dummy byte per descriptor that its length does not
-count; each byte carries one descriptor as SCM_RIGHTS.  Such ancillary data is a barrier for ``recvmsg`` (unix(7)): a
-read never goes past the byte that carries it.  So a shell that always reads by ``recvmsg`` with room for descriptors
-may read as much as it likes, and descriptors reach the :class:`Framer` in the order of their bytes.
+count; each byte carries one descriptor as SCM_RIGHTS, and is sent by itself.  Such ancillary data is a barrier for
+``recvmsg`` (unix(7)): a read never goes past the bytes that were sent with it.  So a shell that always reads by
+``recvmsg`` with room for descriptors may read as much or as little as it likes, and descriptors reach the
+:class:`Framer` in the order of their bytes.
 """
 
 from __future__ import annotations
