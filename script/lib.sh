@@ -210,3 +210,18 @@ prepare() {
     need_guest
     say "Ready after $SECONDS s: user $TEST_USER, sources $TREE, environment $VENV"
 }
+
+# --- the other generations: Debian 13, and with its backports the newest, in roots of their own (root only)
+
+# need_root NAME ROOT: that root, and the virtual environment in it; sets VENV, which script/in-root reads.  Roots of one
+# Python share it.
+need_root() {
+    "$ROOT_DIR/script/root-$1" 9>&-
+    VENV=$USER_HOME/.cache/virlet/venv/$(venv_key "$(cat "$2/etc/virlet-root")")
+    export VENV
+    [ -f "$VENV/made-for-test" ] ||
+        step "Making the virtual environment of that root" "$ROOT_DIR/script/in-root" "$2" "$TREE/script/make-venv" "$VENV" "$TREE" test
+}
+
+in_newest() { GUEST=$GUEST "$ROOT_DIR/script/in-root" "$NEWEST_ROOT" "$@" 9>&-; }
+in_debian13() { GUEST=$GUEST "$ROOT_DIR/script/in-root" "$DEBIAN13_ROOT" "$@" 9>&-; }
