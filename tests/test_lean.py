@@ -12,7 +12,7 @@ def _said(code: str) -> str:
 
 def test_the_daemon_and_its_monitors_load_neither_openssl_nor_decompressors() -> None:
     code = (
-        "import sys, virlet.daemon.main, virlet.engine.driver, virlet.qmp.client\n"
+        "import sys, virlet.daemon.main, virlet.engine.session, virlet.qmp.client\n"
         "names = 'ssl', '_ssl', '_hashlib', 'argparse', 'pickle', 'shutil', '_bz2'\n"
         "print([name for name in names if name in sys.modules])"
     )

@@ -245,6 +245,9 @@ def test_descriptors_go_along_each_with_a_byte_of_its_own(server: TinyServer) ->
         for none in ([], [0] * 33):
             with pytest.raises(InvalidArg, match="1 to 32"):
                 one.fd_associate("g", none)
+        with pytest.raises(InvalidArg, match=f"file descriptor {pipes[0][0]} is not open"):
+            one.fd_associate("g", [pipes[0][0]])
+        one.suspend()  # The connection is as it was.
 
 
 def test_a_server_that_dies_fails_the_call(server: TinyServer) -> None:

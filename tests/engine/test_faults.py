@@ -274,7 +274,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from virlet.engine import launch
 from virlet.engine.context import Dirs
-from virlet.engine.driver import open_driver
+from virlet.engine.session import open_driver
 from virlet.engine.facts import gather
 from virlet.engine.probe_cache import Cache
 from dataclasses import replace

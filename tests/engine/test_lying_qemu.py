@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from virlet.engine.context import Dirs
-from virlet.engine.driver import QemuDriver, open_driver
+from virlet.engine.driver import QemuDriver
+from virlet.engine.session import open_driver
 from virlet.enums import Affect, ListDomainsFlags
 from virlet.errors import VirletError
 from virlet.fake.programs import install

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from types import TracebackType
@@ -22,6 +21,7 @@ from virlet.client import ask
 from virlet.client.aio_streams import EventStream, Stream
 from virlet.client.autostart import dial_or_start
 from virlet.client.core import Core
+from virlet.client.outbox import Outbox
 from virlet.client.request import Request, request, same
 from virlet.client.setup import (
     auth_request,
@@ -31,7 +31,7 @@ from virlet.client.setup import (
     polkit_request,
     wants_polkit,
 )
-from virlet.client.transport import close_all, dial, receive, send_fd
+from virlet.client.transport import close_all, dial, receive
 from virlet.client.uri import Target, resolve
 from virlet.client.values import Event, uuid_text
 from virlet.enums import ConsoleFlags, EventId
@@ -54,8 +54,6 @@ HIGH = 8 << 20
 """Bytes of unread stream data from which on nothing more is read from the server."""
 LOW = 2 << 20
 """Bytes of unread stream data at which reading goes on."""
-UNSENT = 1 << 20
-"""Bytes that may wait to be sent before a stream's writer has to wait."""
 
 
 async def connect(
@@ -133,25 +131,6 @@ def _of_domain(
     return method
 
 
-class _Passed:
-    """A copy of a descriptor on its way to the server: the caller may close its own meanwhile."""
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-
-    def send(self, sock: socket.socket) -> int:
-        """Send it with its byte, and close the copy; the number of bytes.  Raises OSError."""
-        send_fd(sock, self._fd)
-        self.close()
-        return 1
-
-    def close(self) -> None:
-        """It will not be sent."""
-        os.close(self._fd)
-
-
 class Connection:
     """An open connection; an asynchronous context manager.  Any number of calls may wait at the same time."""
 
@@ -162,10 +141,7 @@ class Connection:
         self.core = Core(target.uri)
         """What it remembers; for streams and events."""
         self._loop = asyncio.get_running_loop()
-        self._unsent: deque[bytes | _Passed] = deque()
-        self._waiting_bytes = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._outbox = Outbox(sock, self._failed)
         self._paused = False
         self._pulse: Pulse | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -223,16 +199,11 @@ class Connection:
     def hang_up(self, error: VirletError | None = None) -> None:
         """End it without a word; every call that waits fails with *error*."""
         close_all(self.core.end(error))
-        for item in self._unsent:
-            if isinstance(item, _Passed):
-                item.close()
-        self._unsent.clear()
-        self._drained.set()
+        self._outbox.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
-            self._loop.remove_writer(self._sock)
             self._sock.close()
 
     async def call(self, procedure: Procedure[Args, Ret], args: Args) -> Ret:
@@ -243,7 +214,11 @@ class Connection:
         """Make a call and wait for what it gives; a caller that is cancelled leaves nothing behind."""
         future: asyncio.Future[T] = self._loop.create_future()
         serial, data = self.core.begin(request, future)
-        self.send(data, request.fds)
+        try:
+            self.send(data, request.fds)
+        except OSError as error:
+            self.core.abandon(serial)
+            raise SystemFailure.of(error, "the descriptors cannot be copied for the server") from None
         try:
             return await future
         except asyncio.CancelledError:
@@ -264,35 +239,16 @@ class Connection:
         return stream
 
     def send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        """Send *data* as soon as the server takes it, and copies of *fds*, each with one byte of its own, behind it."""
-        if not data or self.core.lost is not None:
-            return
-        if fds:
-            passed = [_Passed(fd) for fd in fds]
-            self._unsent += [data, *passed]
-            self._waiting_bytes += len(data) + len(passed)
-            self._loop.add_writer(self._sock, self._writable)
-            return
-        if not self._unsent:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self.hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self._loop.add_writer(self._sock, self._writable)
-        self._unsent.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > UNSENT:
-            self._drained.clear()
+        """Send *data* as soon as the server takes it, and copies of *fds*, each with one byte of its own, behind it.
+
+        Raises OSError when there is no descriptor left for the copies; then nothing is sent.
+        """
+        if data and self.core.lost is None:
+            self._outbox.send(data, fds)
 
     async def drain(self) -> None:
         """Wait until the server has taken most of what was sent."""
-        await self._drained.wait()
+        await self._outbox.drain()
 
     def taken(self) -> None:
         """Somebody has read stream data: more may come."""
@@ -300,24 +256,8 @@ class Connection:
             self._paused = False
             self._loop.add_reader(self._sock, self._readable)
 
-    def _writable(self) -> None:
-        head = self._unsent[0]
-        try:
-            sent = head.send(self._sock) if isinstance(head, _Passed) else self._sock.send(head)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
-            return
-        self._waiting_bytes -= sent
-        if isinstance(head, _Passed) or sent == len(head):
-            self._unsent.popleft()
-        else:
-            self._unsent[0] = head[sent:]
-        if not self._unsent:
-            self._loop.remove_writer(self._sock)
-        if self._waiting_bytes <= UNSENT // 2:
-            self._drained.set()
+    def _failed(self, error: OSError) -> None:
+        self.hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
 
     def _readable(self) -> None:
         try:
@@ -325,7 +265,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.hang_up(SystemFailure.of(error, f"the connection to {self.target.uri} failed"))
+            self._failed(error)
             return
         if not data:
             self.hang_up()

@@ -6,6 +6,7 @@ are theirs.  All of them raise :class:`~virlet.errors.VirletError` with libvirt'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from virlet.client.mail import Inbox
@@ -342,10 +343,16 @@ def set_metadata(
 def fd_associate(dom: Domain, name: str, fds: Sequence[int], flags: int = 0) -> Request[None]:
     """Give the domain descriptors under the *name* of a group, as ``<virlet:backend fdgroup=…/>`` names it.
 
-    The server has copies until this connection ends; your own are yours to close.  InvalidArg for none or too many.
+    The server has copies until this connection ends; your own are yours to close.  InvalidArg for none, too many,
+    or one that is not open.
     """
     if not 1 <= len(fds) <= FDS_MAX:
         raise InvalidArg(f"a group has 1 to {FDS_MAX} file descriptors, not {len(fds)}")
+    for fd in fds:
+        try:
+            os.fstat(fd)
+        except OSError:  # The kernel would say so when it is sent, which costs the connection.
+            raise InvalidArg(f"file descriptor {fd} is not open") from None
     args = remote.DomainFdAssociateArgs(dom, name, flags)
     return Request(remote.DOMAIN_FD_ASSOCIATE, args, same, fds=tuple(fds))
 

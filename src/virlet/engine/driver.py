@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
 from virlet.engine import console, devices, inspect, offer, power
-from virlet.engine.adopt import adopt_all
 from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
-from virlet.engine.context import Context, Dirs
-from virlet.engine.define import define, holder_of, load_definitions, read_definition, store, undefine
-from virlet.engine.facts import gather
-from virlet.engine.files import check_owner, make_private
+from virlet.engine.context import Context
+from virlet.engine.define import define, holder_of, read_definition, store, undefine
 from virlet.engine.follow import Follower
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
-from virlet.engine.logs import keep_small
 from virlet.engine.metadata import set_metadata
-from virlet.engine.probe_cache import Cache
 from virlet.engine.start import start
 from virlet.engine.stats import cpu_time, statistics
 from virlet.enums import (
@@ -33,20 +27,14 @@ from virlet.enums import (
     StatsTypes,
     UndefineFlags,
 )
-from virlet.errors import ConfigUnsupported, InvalidArg, OperationInvalid, VirletError
+from virlet.errors import InvalidArg, OperationInvalid
 from virlet.model.domain import Domain
 from virlet.model.metadata import MetadataChange
-from virlet.net.choose import registry
-from virlet.plan.facts import Facts
 
-__all__ = ["QemuDriver", "open_driver"]
-
-log = logging.getLogger(__name__)
+__all__ = ["QemuDriver"]
 
 _TAINTS = {"custom-argv": "custom configuration parameters used"}
 """libvirt's words for the reasons of a taint."""
-STARTS_AT_ONCE = 2
-"""Guests of an autostart that are started side by side: more would only wait for each other's CPU."""
 
 
 class QemuDriver:
@@ -377,45 +365,3 @@ def _known(flags: int, known: int, function: str) -> None:
     """Raise :class:`InvalidArg` in libvirt's words for a flag that is not known."""
     if flags & ~known:
         raise InvalidArg(f"unsupported flags ({flags & ~known:#x}) in function {function}", domain=ErrorDomain.QEMU)
-
-
-async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: Facts | None = None) -> QemuDriver:
-    """The driver of ``qemu://PATH``: definitions read, running guests taken over, autostart guests on their way.
-
-    *dirs* and *facts* are this user's and this host's unless given.  Raises :class:`SystemFailure` when our directories
-    cannot be made.
-    """
-    if path != "/session":
-        raise ConfigUnsupported(f"unexpected QEMU URI path '{path}'", hint="use qemu:///session")
-    dirs = dirs or Dirs.ours()
-    cache = Cache(dirs.cache)
-    if facts is None:
-        facts = await gather(cache)
-    context = Context(dirs, facts, registry(), cache)
-    make_private(dirs.runtime)
-    check_owner(dirs.runtime)
-    context.status.prepare()
-    load_definitions(context)
-    await adopt_all(context)
-    driver = QemuDriver(context)
-    driver.follow_network()
-    context.tasks.start(_autostart(driver, context), "autostart")
-    context.tasks.start(keep_small(context), "logs")
-    return driver
-
-
-async def _autostart(driver: QemuDriver, context: Context) -> None:
-    """Start what is marked; one that cannot be started is reported and stops nobody else."""
-    gate = asyncio.Semaphore(STARTS_AT_ONCE)
-
-    async def one(guest: Guest) -> None:
-        async with gate:
-            try:
-                await driver.start(guest.uuid, 0, None)
-            except VirletError as error:
-                sentence = f"autostart of '{guest.name}' failed: {error}"
-                log.error("%s", sentence)
-                context.status.problems.append(sentence)
-
-    waiting = [guest for guest in context.guests if guest.autostart and not guest.active and not guest.foreign]
-    await asyncio.gather(*map(one, waiting))

@@ -5,7 +5,6 @@ As libvirt's driver of that name it begins with one running domain, ``test``.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from virlet.enums import (
     XmlFlags,
 )
 from virlet.errors import InternalError, NoConnect, NoDomain, OperationFailed, OperationInvalid
+from virlet.fake.domain import Echo, FakeDomain
 from virlet.model.caps import (
     CapsCell,
     CapsCpu,
@@ -35,7 +35,7 @@ from virlet.model.caps import (
     domain_capabilities_xml,
 )
 from virlet.model.domain import Domain, format_domain, parse_domain
-from virlet.model.lifecycle import Action, advance, is_active, require_active
+from virlet.model.lifecycle import Action, advance, require_active
 
 __all__ = ["FakeDriver", "open_driver"]
 
@@ -56,86 +56,11 @@ DEFAULT = """<domain type='qemu'>
 _HOST = HostCaps("b2a1c0d4-1f0e-4a53-9a61-7c8d0e9f5a11", "x86_64", cpu_vendor="Test", sockets=2, cores=2, threads=2)
 
 
-class _Fake:
-    """One domain; the same table of states moves it that moves a real one."""
-
-    def __init__(self, domain: Domain, *, persistent: bool) -> None:
-        self.config: Domain | None = domain if persistent else None
-        self.live: Domain | None = None
-        self.name, self.uuid, self.id = domain.name, domain.uuid, -1
-        self.state, self.reason = DomainState.SHUTOFF, 0
-        self.autostart = self.updated = False
-        self.owner: object = None
-        self.line: _Echo | None = None
-
-    @property
-    def ref(self) -> DomainRef:
-        return DomainRef(self.name, self.uuid, self.id)
-
-    @property
-    def active(self) -> bool:
-        return is_active(self.state)
-
-    @property
-    def persistent(self) -> bool:
-        return self.config is not None
-
-    @property
-    def domain(self) -> Domain:
-        found = self.live or self.config
-        assert found is not None
-        return found
-
-
-class _Echo:
-    """A console on which everything that is written comes back."""
-
-    def __init__(self, fake: _Fake) -> None:
-        self._near, self._far = socket.socketpair()
-        self._near.setblocking(False)
-        self._far.setblocking(False)
-        self._fake = fake
-        self._taken: Callable[[], None] | None = None
-        asyncio.get_running_loop().add_reader(self._far, self._echo)
-
-    def _echo(self) -> None:
-        data = self._far.recv(4096)
-        if data:
-            self._far.send(data)
-        else:
-            self._end()
-
-    def fileno(self) -> int:
-        return self._near.fileno()
-
-    def on_taken(self, callback: Callable[[], None]) -> None:
-        self._taken = callback
-
-    def take(self) -> None:
-        if self._taken is not None:
-            self._taken()
-
-    def hang_up(self) -> None:
-        """The guest has ended: its user reads the end of the stream."""
-        self._end()
-
-    def _end(self) -> None:
-        if self._far.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._far)
-            self._far.close()
-
-    def close(self) -> None:
-        self._end()
-        self._near.close()
-        if self._fake.line is self:
-            self._fake.line = None
-
-
 class FakeDriver:
     """Domains in memory."""
 
     def __init__(self) -> None:
-        self._domains: dict[UUID, _Fake] = {}
+        self._domains: dict[UUID, FakeDomain] = {}
         self._events = EventHub()
         self._last_id = 0
 
@@ -175,7 +100,7 @@ class FakeDriver:
 
     # Domains, looked at
 
-    def _find(self, uuid: UUID) -> _Fake:
+    def _find(self, uuid: UUID) -> FakeDomain:
         fake = self._domains.get(uuid)
         if fake is None:
             raise NoDomain(f"no domain with matching uuid '{uuid}'")
@@ -250,7 +175,7 @@ class FakeDriver:
 
     # Domains, changed
 
-    def _act(self, fake: _Fake, action: Action) -> None:
+    def _act(self, fake: FakeDomain, action: Action) -> None:
         step = advance(fake.state, action)
         if step.state is DomainState.SHUTOFF:
             self._stop(fake)
@@ -261,12 +186,12 @@ class FakeDriver:
         if not fake.active and not fake.persistent:
             self._domains.pop(fake.uuid, None)
 
-    def _stop(self, fake: _Fake) -> None:
+    def _stop(self, fake: FakeDomain) -> None:
         fake.live, fake.id, fake.owner, fake.updated = None, -1, None, False
         if fake.line is not None:
             fake.line.hang_up()
 
-    def _holder(self, domain: Domain) -> _Fake | None:
+    def _holder(self, domain: Domain) -> FakeDomain | None:
         for fake in self._domains.values():
             if fake.uuid == domain.uuid and fake.name != domain.name:
                 raise OperationFailed(f"domain '{fake.name}' is already defined with uuid {domain.uuid}")
@@ -287,7 +212,7 @@ class FakeDriver:
         fake = self._holder(domain)
         known = fake is not None and fake.persistent
         if fake is None:
-            fake = self._domains[domain.uuid] = _Fake(domain, persistent=True)
+            fake = self._domains[domain.uuid] = FakeDomain(domain, persistent=True)
         fake.config, fake.updated = domain, fake.active
         step = advance(fake.state if known else DomainState.NOSTATE, Action.DEFINE)
         for event, detail in step.events:
@@ -313,7 +238,7 @@ class FakeDriver:
         if fake is not None and fake.active:
             raise OperationInvalid(f"domain is already active as '{fake.name}'", domain=ErrorDomain.DOMAIN)
         if fake is None:
-            fake = self._domains[domain.uuid] = _Fake(domain, persistent=False)
+            fake = self._domains[domain.uuid] = FakeDomain(domain, persistent=False)
         self._start(fake, domain, flags, owner)
         return fake.ref
 
@@ -323,7 +248,7 @@ class FakeDriver:
         self._start(fake, fake.domain, flags, owner)
         return fake.ref
 
-    def _start(self, fake: _Fake, domain: Domain, flags: int, owner: object) -> None:
+    def _start(self, fake: FakeDomain, domain: Domain, flags: int, owner: object) -> None:
         action = Action.START_PAUSED if flags & CreateFlags.PAUSED else Action.START
         advance(fake.state, action)
         self._last_id += 1
@@ -387,7 +312,7 @@ class FakeDriver:
             if not flags & ConsoleFlags.FORCE:
                 raise OperationFailed("Active console session exists for this domain", domain=ErrorDomain.QEMU)
             fake.line.take()
-        fake.line = _Echo(fake)
+        fake.line = Echo(fake)
         return fake.line
 
     async def open_channel(self, uuid: UUID, name: str | None, flags: int) -> Console:

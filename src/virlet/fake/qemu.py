@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from virlet.fake import qemu_answers
+from virlet.fake.command_line import fields_of, options_of
 from virlet.fake.netdevs import Dialler, Stream
 from virlet.fake.qmp_server import CommandError, QmpServer, watcher
 
@@ -33,9 +34,6 @@ DEFAULTS: Mapping[str, object] = {
     "sigterm": "obey",  # obey or ignore.
 }
 
-_FLAGS = frozenset({"-S", "-nodefaults", "-no-user-config", "-no-shutdown", "-no-reboot", "-nographic", "-daemonize"})
-"""Options that take no value."""
-
 
 def _pairs(value: object) -> Iterator[tuple[Any, Any]]:
     """Events to be told; nothing about them need be true, or of a right type."""
@@ -47,15 +45,6 @@ class _Stop(Exception):
     """The process ends with exit status 0."""
 
 
-def _fields(text: str) -> dict[str, str]:
-    """``socket,id=a,fd=3`` or its JSON; the first word is ``type``."""
-    if text.startswith("{"):
-        return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(text).items()}
-    first, *rest = text.split(",")
-    pairs = dict(part.partition("=")[::2] for part in rest)
-    return {"type": first, **pairs} if "=" not in first else {**dict([first.split("=", 1)]), **pairs}
-
-
 class FakeQemu:
     """The machine and its monitor."""
 
@@ -63,7 +52,7 @@ class FakeQemu:
         self.behaviour = {**DEFAULTS, **behaviour}
         self._selector = selectors.DefaultSelector()
         self.watch = watcher(self._selector)
-        self._options = _options(argv)
+        self._options = options_of(argv)
         self._chardevs: dict[str, dict[str, str]] = {}
         self._netdevs: dict[str, Stream | None] = {}
         self._diallers: dict[str, Dialler] = {}
@@ -79,13 +68,13 @@ class FakeQemu:
     def _build(self) -> None:
         for option, value in self._options:
             if option == "-chardev":
-                self._chardev(_fields(value))
+                self._chardev(fields_of(value))
             elif option == "-netdev":
-                self._netdev_add(json.loads(value) if value.startswith("{") else dict(_fields(value)))
+                self._netdev_add(json.loads(value) if value.startswith("{") else dict(fields_of(value)))
             elif option == "-device":
-                self._device_add(_fields(value))
+                self._device_add(fields_of(value))
         for option, value in self._options:
-            fields = _fields(value) if option in ("-mon", "-object") else {}
+            fields = fields_of(value) if option in ("-mon", "-object") else {}
             if option == "-mon" or fields.get("qom-type") == "monitor-qmp":
                 fd = int(self._chardevs[fields["chardev"]]["fd"])
                 self._monitor = QmpServer(socket.socket(fileno=fd), self.watch, self._command)
@@ -384,15 +373,6 @@ _COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
     "system_powerdown": FakeQemu._system_powerdown,
     "system_reset": FakeQemu._system_reset,
 }
-
-
-def _options(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """The command line in pairs; a flag has an empty value."""
-    words, pairs = iter(argv), []
-    for word in words:
-        name = "-" + word.lstrip("-")
-        pairs.append((name, "" if name in _FLAGS else next(words, "")))
-    return pairs
 
 
 def main(argv: Sequence[str] | None = None, behaviour: Mapping[str, object] | None = None) -> int:

@@ -11,6 +11,7 @@ from virlet.model.device import BootOrder, Rom, address, alias
 from virlet.model.guest_forward import GuestForward
 from virlet.model.namespaces import VIRLET
 from virlet.model.passt import PasstOptions
+from virlet.model.port_forward import PortForward
 from virlet.xml.declare import Element, attr, child, element, many, raw
 from virlet.xml.kinds import INT, IP, MAC, ON_OFF, POSITIVE, STR, UINT, YES_NO, enum, matching
 from virlet.xml.raw import Raw
@@ -32,9 +33,6 @@ __all__ = [
     "InterfaceSource",
     "InterfaceType",
     "LinkState",
-    "PortForward",
-    "PortRange",
-    "Proto",
     "Rate",
     "SocketMode",
     "Teaming",
@@ -71,13 +69,6 @@ class BackendType(StrEnum):
 
     DEFAULT = "default"
     PASST = "passt"
-
-
-class Proto(StrEnum):
-    """Protocols that can be forwarded."""
-
-    TCP = "tcp"
-    UDP = "udp"
 
 
 class Family(StrEnum):
@@ -166,34 +157,6 @@ class InterfaceRoute(Element):
         wrong="guest interface: Bad gateway address '{value}' in route definition",
     )
     metric: int | None = attr("@metric", POSITIVE, default=None, doc="refused with passt")
-
-
-@element("range")
-class PortRange(Element):
-    """Ports to forward, or to leave out."""
-
-    start: int | None = attr("@start", POSITIVE, default=None, doc="first port on the host")
-    end: int | None = attr("@end", POSITIVE, default=None, doc="last port on the host; the first when absent")
-    to: int | None = attr(
-        "@to", POSITIVE, default=None, doc="port of the guest that 'start' reaches; the same when absent"
-    )
-    exclude: bool | None = attr("@exclude", YES_NO, default=None, doc="yes: these ports are not forwarded")
-
-
-@element("portForward")
-class PortForward(Element):
-    """Host ports that reach the guest."""
-
-    proto: Proto = attr("@proto", enum(Proto), doc="which protocol to forward")
-    address: IPv4Address | IPv6Address | None = attr(
-        "@address",
-        IP,
-        default=None,
-        doc="host address to listen on; all when absent",
-        wrong="Invalid address '{value}' in <portForward>",
-    )
-    dev: str | None = attr("@dev", STR, default=None, doc="host interface to listen on")
-    ranges: tuple[PortRange, ...] = many(PortRange, default=(), doc="which ports; all when absent")
 
 
 @element("source")

@@ -10,7 +10,8 @@ from itertools import chain
 
 from virlet.enums import ErrorCode
 from virlet.errors import Problem
-from virlet.model.interface import DriverName, Interface, InterfaceType, PortForward, PortRange
+from virlet.model.interface import DriverName, Interface, InterfaceType
+from virlet.model.port_forward import PortForward, PortRange
 from virlet.net.forwards import HIGHEST_PORT, clashes, flatten
 from virlet.net.refuse_addresses import refuse_addresses
 from virlet.net.rules import rules_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from virlet.errors import Problem
-from virlet.model.interface import Interface, PortForward
+from virlet.model.interface import Interface
+from virlet.model.port_forward import PortForward
 from virlet.net.forwards import Rule, Span, flatten
 
 __all__ = ["privileged_ports", "rule_of", "rules_of"]
