@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.fake.programs import install
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready
-from virlet.plan.follow import Uplinks
+from virlet.plan.follow import ROUTE, Follow, Uplinks
 from virlet.proc import spawn
 from virlet.proc.process import Process
 
@@ -36,6 +37,7 @@ class Qemu:
         self.name, self.stopping, self.plugged = "a guest", False, True
         self.asked: list[tuple[str, Mapping[str, object]]] = []
         self.told: list[tuple[str, str]] = []
+        self.network: Uplinks | None = Uplinks()
         self.helper: Helper | None = None
         self._loop = asyncio.get_running_loop()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -89,8 +91,8 @@ class Qemu:
     def tell(self, alias: str, kind: str, message: str) -> None:
         self.told.append((kind, message))
 
-    def uplinks(self) -> Uplinks:
-        return Uplinks()
+    def uplinks(self) -> Uplinks | None:
+        return self.network
 
     def joined(self, process: Process) -> None:
         pass
@@ -279,3 +281,21 @@ async def test_one_that_was_taken_over_is_replaced_although_qemu_told_only_the_l
     qemu.helper.regain(0)
     await until(lambda: "restarted" in qemu.kinds)
     assert qemu.kinds == ["lost", "restarted"]
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_one_that_needs_a_route_waits_where_there_is_none_and_tries_where_nobody_can_tell(
+    qemu: Qemu, told: bool
+) -> None:
+    helper = qemu.helper
+    assert helper is not None
+    helper.record = replace(helper.record, plan=replace(helper.record.plan, follow=Follow(needs_route=True)))
+    qemu.network = Uplinks() if told else None
+    kill(helper)
+    await until(lambda: qemu.kinds in (["lost", "waiting"], ["lost", "restarted"]))
+    assert (helper.record.waits, helper.process is None) == ((ROUTE, True) if told else ("", False))
+    if not told:
+        assert helper.record.seen is None
+        qemu.network = Uplinks(frozenset({(4, "eth0")}))
+        helper.follow(qemu.network)
+        assert helper.record.seen is not None

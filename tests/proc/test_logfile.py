@@ -76,6 +76,7 @@ def test_rotating_replaces_a_link_and_does_not_follow_it(tmp_path: Path) -> None
 def test_a_log_that_is_gone_needs_no_rotation_and_has_no_tail(tmp_path: Path) -> None:
     assert not cap(tmp_path / "none")
     assert tail(tmp_path / "none") == ""
+    assert tail(tmp_path) == "", "what cannot be read has nothing to say"
 
 
 @given(st.binary(max_size=300), st.integers(1, 100))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virlet.errors import SystemFailure
 from virlet.proc.routes import RouteWatch, concerns_routes, uplinks
 
 
@@ -72,6 +76,7 @@ def test_the_hosts_links_are_numbered() -> None:
 
 INSIDE = """
 import select, subprocess
+from virlet.errors import SystemFailure
 from virlet.proc.routes import RouteWatch, uplinks
 watch = RouteWatch()
 def heard():
@@ -117,3 +122,22 @@ def test_a_watch_that_is_closed_leaves_nothing() -> None:
     watch.close()
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(number)
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        yield
+
+
+def test_what_cannot_be_read_is_not_a_host_without_a_network() -> None:
+    assert uplinks().indexes
+    with no_descriptor_left(), pytest.raises(SystemFailure, match="routes: Too many open files"):
+        uplinks()
+    assert uplinks().indexes

@@ -23,6 +23,8 @@ QUIET = 0.2
 """Seconds without news after which a change counts as complete: an IPv6 route follows the IPv4 one that soon."""
 LATEST = 1.0
 """Seconds after the first news at which we look although they go on."""
+LATER = 5.0
+"""Seconds until we look again where nothing could be seen: no event tells that we have descriptors again."""
 
 
 class Follower:
@@ -69,7 +71,12 @@ class Follower:
 
     def _look(self) -> None:
         self._timer = None
-        now = uplinks()
+        try:
+            now = uplinks()
+        except SystemFailure as error:
+            log.warning("%s; looking again in %g s", error, LATER)
+            self._timer = asyncio.get_running_loop().call_later(LATER, self._look)
+            return
         if now == self._known:
             return
         if self._known is not None and now.routes != self._known.routes:

@@ -59,16 +59,18 @@ class Following:
 
     @property
     def lacks_route(self) -> bool:
-        """It would refuse to start now."""
+        """It would refuse to start now; where nobody can say, it may try."""
         follow = self._helper.record.plan.follow
-        return follow is not None and follow.needs_route and missing_route(follow, self._host.uplinks())
+        if follow is None or not follow.needs_route:
+            return False
+        return (now := self._host.uplinks()) is not None and missing_route(follow, now)
 
     def note(self) -> None:
         """A process of it has been started (or taken over): remember what it finds."""
         record = self._helper.record
-        if record.plan.follow is not None and record.seen is None:
-            found = seen(record.plan.follow, self._host.uplinks(), record.pins)
-            self._helper.record = replace(record, seen=found)
+        if record.plan.follow is None or record.seen is not None or (now := self._host.uplinks()) is None:
+            return
+        self._helper.record = replace(record, seen=seen(record.plan.follow, now, record.pins))
 
     def pin(self) -> None:
         """Keep the addresses that the guest was given: the next process would copy others from a changed host.
@@ -78,8 +80,9 @@ class Following:
         record, follow = self._helper.record, self._helper.record.plan.follow
         if follow is None:
             return
-        argv = retold(record.plan.argv, follow, self._host.uplinks().nameservers)
-        self._helper.record = record = replace(record, plan=replace(record.plan, argv=argv))
+        if (now := self._host.uplinks()) is not None:
+            argv = retold(record.plan.argv, follow, now.nameservers)
+            self._helper.record = record = replace(record, plan=replace(record.plan, argv=argv))
         if record.plan.stderr is None or record.seen is None:
             return
         words = [word for word in (*record.plan.argv, *record.pins) if isinstance(word, str)]
@@ -116,6 +119,8 @@ class Following:
             if not missing_route(follow, uplinks):
                 self._why = "the host has a default route now"
                 self._helper.revive()
+        elif process is not None and record.seen is None:
+            self.note()  # When it started nobody could say.
         elif process is not None and record.seen is not None:
             self._why = outdated(follow, record.seen, uplinks)
             if self._why:
@@ -150,7 +155,8 @@ class Following:
         if not why:
             return False
         self._tell("followed", f"{self._what} was started anew: {why} (pid {process.pid})")
-        self.follow(self._host.uplinks())  # It may have changed again meanwhile.
+        if (now := self._host.uplinks()) is not None:
+            self.follow(now)  # It may have changed again meanwhile.
         return True
 
     def give_up(self) -> None:

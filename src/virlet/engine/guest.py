@@ -320,9 +320,13 @@ class Guest:
         if self.run is not None:
             self.context.scopes.join(self, self.run, process.pid)
 
-    def uplinks(self) -> Uplinks:
-        """The host's default routes and links, as they are now."""
-        return uplinks()
+    def uplinks(self) -> Uplinks | None:
+        """The host's default routes and links, as they are now; None where they cannot be read just now."""
+        try:
+            return uplinks()
+        except SystemFailure as error:
+            log.warning("%s: %s", self.name, error)
+            return None
 
     def save(self, *, strict: bool = False) -> None:
         """Write the status file of a running guest; a full disk is reported, and only when *strict* an error."""

@@ -43,8 +43,8 @@ class HelperHost(Protocol):
         """Emit a :class:`virlet.engine.api.HelperEvent`."""
         ...
 
-    def uplinks(self) -> Uplinks:
-        """The host's default routes and links, as they are now."""
+    def uplinks(self) -> Uplinks | None:
+        """The host's default routes and links, as they are now; None where they cannot be read just now."""
         ...
 
     def joined(self, process: Process) -> None:

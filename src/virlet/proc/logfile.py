@@ -84,14 +84,14 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def tail(path: Path, limit: int = 2048) -> str:
-    """The last whole lines of a log, at most *limit* bytes, for an error message; empty when there is no log."""
+    """The last whole lines of a log, at most *limit* bytes, for an error message; empty when none can be read."""
     try:
         with path.open("rb") as log:
             size = os.fstat(log.fileno()).st_size
             log.seek(max(0, size - limit))
             data = log.read(limit)
-    except FileNotFoundError:
-        return ""
+    except OSError:
+        return ""  # A message without its program's last words is better than none.
     if size > limit:
         data = data.partition(b"\n")[2]
     lines = (line for line in data.decode("utf-8", "replace").split("\n") if not _NOISE.fullmatch(line))

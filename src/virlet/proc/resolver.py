@@ -8,6 +8,7 @@ are watched for these names, and the file itself.  As with routes, an event says
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -26,15 +27,22 @@ _ONLYDIR = 0x01000000
 _NAMED = _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
 _ITSELF = _DELETE_SELF | _MOVE_SELF
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name
+_PASSES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EIO, errno.ESTALE})
+"""Errors that say nothing about the file."""
 _MOST_LINKS = 40
 """As many as the kernel follows (path_resolution(7))."""
 
 
 def nameservers(path: Path = RESOLV_CONF) -> tuple[str, ...]:
-    """``nameserver ADDRESS``, in order; a link-local one keeps its zone.  None where there is no such file."""
+    """``nameserver ADDRESS``, in order; a link-local one keeps its zone.  None where nobody can read such a file.
+
+    Raises OSError where we cannot just now.
+    """
     try:
         lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError:
+    except OSError as error:
+        if error.errno in _PASSES:
+            raise
         return ()
     words = map(str.split, lines)
     return tuple(each[1] for each in words if len(each) > 1 and each[0] == "nameserver")

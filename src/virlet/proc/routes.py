@@ -55,9 +55,16 @@ def _matters(kind: int, body: bytes) -> bool:
 
 
 def uplinks() -> Uplinks:
-    """The default routes, links and nameservers of this network namespace, as they are now; 0.1 ms."""
-    routes = {*((4, link) for link in _ipv4()), *((6, link) for link in _ipv6())}
-    return Uplinks(frozenset(routes), {name: index for index, name in socket.if_nameindex()}, nameservers())
+    """The default routes, links and nameservers of this network namespace, as they are now; 0.1 ms.
+
+    Raises :class:`SystemFailure` where they cannot be read just now, as by a process that is out of descriptors: that
+    is not the same as a host without a network.
+    """
+    try:
+        routes = {*((4, link) for link in _ipv4()), *((6, link) for link in _ipv6())}
+        return Uplinks(frozenset(routes), {name: index for index, name in socket.if_nameindex()}, nameservers())
+    except OSError as error:
+        raise SystemFailure.of(error, "cannot read the host's routes") from error
 
 
 def _ipv4() -> Iterator[str]:
@@ -77,10 +84,10 @@ def _ipv6() -> Iterator[str]:
 
 
 def _lines(path: str) -> list[str]:
-    """Of a file that a kernel without that protocol does not have."""
+    """Of a file that a kernel without that protocol does not have, and that a sandbox may hide."""
     try:
         return Path(path).read_text("utf-8", "replace").splitlines()
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return []
 
 
