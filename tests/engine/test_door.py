@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
+import resource
 import socket
 import stat
 import tempfile
@@ -85,3 +89,31 @@ async def test_a_process_that_never_comes_is_named(path: Path, monkeypatch: pyte
 async def test_a_path_that_cannot_be_is_said(path: Path) -> None:
     with pytest.raises(SystemFailure, match="cannot listen on"):
         Door(path.parent / ("x" * 108))
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.dup(0))
+        yield
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_cannot_be_let_in_is_hung_up_on_and_the_door_is_closed(path: Path, waits: bool) -> None:
+    with Door(path) as made:
+        waiting = asyncio.ensure_future(made.accept()) if waits else None
+        caller = dialled(path)
+        await asyncio.sleep(0)
+        with no_descriptor_left():
+            while path.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        with caller, pytest.raises(ConnectionResetError):
+            caller.recv(1)
+        with pytest.raises(SystemFailure, match="cannot accept a connection at") as caught:
+            await (waiting or made.accept())
+        assert caught.value.errno == errno.EMFILE

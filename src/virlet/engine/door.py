@@ -12,7 +12,7 @@ from types import TracebackType
 
 from virlet.engine.fds import listen
 from virlet.engine.files import make_private
-from virlet.errors import OperationTimeout
+from virlet.errors import OperationTimeout, SystemFailure
 from virlet.proc.process import Process
 
 __all__ = ["DIAL_WAIT", "Door"]
@@ -48,7 +48,10 @@ class Door:
             self._peer.close()
 
     async def accept(self) -> socket.socket | None:
-        """Wait for the connection, which is the caller's then; None when the door was closed instead."""
+        """Wait for the connection, which is the caller's then; None when the door was closed instead.
+
+        Raises :class:`SystemFailure` when it came and could not be let in, as by a daemon that is out of descriptors.
+        """
         await asyncio.shield(self._came)
         peer, self._peer = self._peer, None
         return peer
@@ -67,6 +70,10 @@ class Door:
             self._peer, _ = sock.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # Whoever had come is gone again.
+        except OSError as error:
+            # It would be at the door without end.  Closing hangs up on it, and whoever waits may open another one.
+            self._came.set_exception(SystemFailure.of(error, f"cannot accept a connection at '{self.path}'"))
+            self._came.exception()  # Perhaps nobody waits.
         self.close()
 
     def close(self) -> None:
