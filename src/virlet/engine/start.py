@@ -52,12 +52,19 @@ async def start(guest: Guest, definition: Domain, *, paused: bool = False, owner
                     helper.own(launch.processes[alias])
             step = guest.enter(Action.START_PAUSED if paused else Action.START)
             point("start.owned")
-            guest.save(strict=True)
+            try:
+                guest.save(strict=True)
+            except BaseException:
+                run.ending = Action.START_FAILED  # What the undo ends is no loss.
+                raise
             point("start.written")
             run.undo = undo.pop_all()
     except BaseException:
+        for helper in guest.run.helpers.values() if guest.run is not None else ():
+            helper.forget()
         guest.state = DomainState.SHUTOFF
         guest.disown(Action.START_FAILED)
+        await guest.tasks.cancel()
         raise
     guest.announce(step)
     point("start.told")
