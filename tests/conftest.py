@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,24 @@ def _outlived(pid: int) -> bool:
         return outlived
     finally:
         os.close(pidfd)
+
+
+@contextmanager
+def _no_process() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, before)
+
+
+@pytest.fixture
+def no_process() -> Callable[[], AbstractContextManager[None]]:
+    """``with no_process():`` this user has as many processes and threads as it may."""
+    if os.geteuid() == 0:
+        pytest.skip("elsewhere: root may have as many as it likes")
+    return _no_process
 
 
 @pytest.fixture

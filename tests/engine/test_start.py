@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from virlet.engine.api import DomainRef
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
+from virlet.engine.session import autostart
 from virlet.enums import CreateFlags, DomainState, ErrorCode, EventId, ListDomainsFlags, ShutoffReason
 from virlet.errors import BadConfig, InternalError, NoDomain, OperationFailed, OperationInvalid, VirletError
+from virlet.proc.threads import worker
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs qemu-system-x86_64"),
@@ -340,3 +346,57 @@ async def test_autostart_guests_come_up_with_the_daemon(opener: Open, xml: Xml) 
     second = await opener()
     await until(lambda: second.is_active(uuid))
     await second.destroy(uuid, 0)
+
+
+async def marked(opener: Open, xml: Xml) -> list[UUID]:
+    """Three guests that are to come up with the next daemon."""
+    driver = await opener()
+    uuids = [(await driver.define(xml(f"guest{number}", number), 0)).uuid for number in range(3)]
+    for uuid in uuids:
+        await driver.set_autostart(uuid, True)
+    await driver.close()
+    return uuids
+
+
+async def test_an_autostart_without_a_process_is_told_of_every_guest(
+    opener: Open, xml: Xml, no_process: Callable[[], AbstractContextManager[None]]
+) -> None:
+    uuids = await marked(opener, xml)
+    worker.cache_clear()  # A daemon has no thread yet.
+    with no_process():
+        driver = await opener()
+        told = driver._context.status.problems
+        await until(lambda: len(told) == 3)
+    for number, sentence in enumerate(sorted(told)):
+        assert re.match(
+            f"autostart of 'guest{number}' failed: cannot run .*: Resource temporarily unavailable", sentence
+        )
+    for uuid in uuids:
+        await driver.start(uuid, 0, None)
+        await driver.destroy(uuid, 0)
+
+
+class Faulty(QemuDriver):
+    """One with a bug, for the guest that it starts first."""
+
+    starts = 0
+
+    async def start(self, uuid: UUID, flags: int, owner: object) -> DomainRef:
+        self.starts += 1
+        if self.starts == 1:
+            raise ZeroDivisionError
+        return await super().start(uuid, flags, owner)
+
+
+async def test_a_bug_in_one_autostart_is_told_and_keeps_no_other_from_its_own(opener: Open, xml: Xml) -> None:
+    uuids = await marked(opener, xml)
+    driver = await opener()
+    await until(lambda: all(map(driver.is_active, uuids)))
+    for uuid in uuids:
+        await driver.destroy(uuid, 0)
+    await autostart(Faulty(driver._context), driver._context)
+    assert sum(map(driver.is_active, uuids)) == 2
+    (told,) = driver._context.status.problems
+    assert re.fullmatch("autostart of 'guest.' failed: bug in virlet, please report: ZeroDivisionError.*", told)
+    for uuid in filter(driver.is_active, uuids):
+        await driver.destroy(uuid, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 # Tests import `faultstand` from beside this file; importmode=importlib adds no path by itself.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from faultstand import Nursery, Stand
+from faultstand import Nursery, RealStand, Stand
 
 from virlet.fake.programs import install
 
@@ -41,5 +42,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stand(nursery: Nursery, programs: Path, cache: Path) -> Iterator[Stand]:
     one = Stand(nursery, programs, cache)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def real_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the real ones."""
+    path = tmp_path_factory.mktemp("real")
+    for name in ("qemu-system-x86_64", "passt"):
+        found = shutil.which(name, path="/usr/bin")
+        assert found is not None, f"{name} is not installed"
+        (path / name).symlink_to(found)
+    return path
+
+
+@pytest.fixture
+def real(nursery: Nursery, real_programs: Path, cache: Path) -> Iterator[Stand]:
+    one = RealStand(nursery, real_programs, cache)
     yield one
     one.close()

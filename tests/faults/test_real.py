@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import test_points as points
-from faultstand import Nursery, Stand, free_ports
+from faultstand import Stand, free_ports
 
 pytestmark = [pytest.mark.faults]
 
@@ -26,33 +24,9 @@ XML = """<domain type='qemu'><name>talker</name><memory unit='MiB'>128</memory>
 <serial type='pty'/></devices></domain>"""
 
 
-class RealStand(Stand):
-    """The real programs under names of this test's: passt shows neither its environment nor a path of ours."""
-
-    def answers(self, port: int) -> bool:
-        """No guest runs behind it: passt accepts."""
-        try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
-        except OSError:
-            return False
-        return True
-
-
-@pytest.fixture(scope="session")
-def real_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("real")
-    for name in ("qemu-system-x86_64", "passt"):
-        found = shutil.which(name, path="/usr/bin")
-        assert found is not None, f"{name} is not installed"
-        (path / name).symlink_to(found)
-    return path
-
-
 @pytest.fixture
-def stand(nursery: Nursery, real_programs: Path, cache: Path) -> Iterator[Stand]:
-    one = RealStand(nursery, real_programs, cache)
-    yield one
-    one.close()
+def stand(real: Stand) -> Stand:
+    return real
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from virlet.errors import SystemFailure
-from virlet.proc.identity import alive
+from virlet.plan.rights import Grant
+from virlet.proc.identity import ProcessIdentity, alive
 from virlet.proc.process import ExitStatus
 from virlet.proc.spawn import Command, spawn
+from virlet.proc.threads import worker
+
+NoProcess = Callable[[], AbstractContextManager[None]]
 
 
 async def output(command: Command, path: Path) -> str:
@@ -177,6 +184,38 @@ def test_one_that_is_held_never_runs_when_its_starter_is_killed(tmp_path: Path) 
         assert select.select([watched], [], [], 5)[0]
         os.close(watched)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("grants", [None, ()], ids=["free", "confined"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_a_start_that_finds_no_thread_is_a_clear_error_and_never_made_up_for(
+    tmp_path: Path, no_process: NoProcess, first: bool, grants: tuple[Grant, ...] | None
+) -> None:
+    if first:
+        worker.cache_clear()
+    else:
+        await (await spawn(Command(("true",)), "before")).exited()
+    late = tmp_path / "late"
+    with no_process():
+        with pytest.raises(SystemFailure, match="cannot run touch: Resource temporarily unavailable") as caught:
+            await spawn(Command(("touch", str(late)), grants=grants), "refused")
+        assert caught.value.errno == errno.EAGAIN
+    process = await spawn(Command(("true",)), "after")
+    assert Path(f"/proc/{process.pid}").exists()
+    assert await process.exited() == ExitStatus(code=0)
+    assert not late.exists()
+
+
+async def test_a_child_that_cannot_be_identified_leaves_neither_itself_nor_a_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(pid: int) -> ProcessIdentity:
+        raise ProcessLookupError(errno.ESRCH, "gone")
+
+    monkeypatch.setattr("virlet.proc.spawn.identify_child", gone)
+    with pytest.raises(SystemFailure, match="No such process"):
+        await spawn(Command(("sleep", "1000")), "unknown")
+    # The test's own check of processes and descriptors that were left proves the rest.
 
 
 async def test_many_at_once() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 from virlet.engine import console, devices, inspect, offer, power
@@ -30,6 +30,7 @@ from virlet.enums import (
 from virlet.errors import InvalidArg, OperationInvalid
 from virlet.model.domain import Domain
 from virlet.model.metadata import MetadataChange
+from virlet.proc.threads import aside
 
 __all__ = ["QemuDriver"]
 
@@ -343,7 +344,7 @@ class QemuDriver:
     async def logs(self, uuid: UUID, which: str, offset: int, limit: int) -> tuple[bytes, int, bool]:
         """A piece of a log."""
         path = inspect.log_path(self._find(uuid), which)
-        return await asyncio.to_thread(inspect.read_log, path, offset, limit)
+        return await aside("logs", partial(inspect.read_log, path, offset, limit))
 
     def follow_network(self) -> None:
         """From now on changes of the host's network are seen, and what they ask for is done."""

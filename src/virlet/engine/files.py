@@ -9,11 +9,13 @@ import os
 import stat
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from virlet.engine.filesystem import names_go_with_files
 from virlet.errors import SystemFailure
 from virlet.fault import point
+from virlet.proc.threads import aside
 
 __all__ = ["SLOW_DISK", "DurableDir", "check_owner", "make_private", "move_aside", "sweep_scratch", "write_atomic"]
 
@@ -140,7 +142,7 @@ class DurableDir:
             if self._last < SLOW_DISK:
                 self._write(name, data)
             else:
-                await asyncio.to_thread(self._write, name, data)
+                await aside("files", partial(self._write, name, data))
 
     async def remove(self, name: str) -> None:
         """Remove the file *name*, if it is there; raises :class:`SystemFailure`."""
@@ -148,7 +150,7 @@ class DurableDir:
             if self._last < SLOW_DISK:
                 self._remove(name)
             else:
-                await asyncio.to_thread(self._remove, name)
+                await aside("files", partial(self._remove, name))
 
     def _write(self, name: str, data: bytes) -> None:
         begin = time.monotonic()

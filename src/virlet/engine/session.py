@@ -18,7 +18,7 @@ from virlet.errors import ConfigUnsupported, VirletError
 from virlet.net.choose import registry
 from virlet.plan.facts import Facts
 
-__all__ = ["STARTS_AT_ONCE", "open_driver"]
+__all__ = ["STARTS_AT_ONCE", "autostart", "open_driver"]
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ async def open_driver(path: str = "/session", dirs: Dirs | None = None, facts: F
     await adopt_all(context)
     driver = QemuDriver(context)
     driver.follow_network()
-    context.tasks.start(_autostart(driver, context), "autostart")
+    context.tasks.start(autostart(driver, context), "autostart")
     context.tasks.start(keep_small(context), "logs")
     return driver
 
 
-async def _autostart(driver: QemuDriver, context: Context) -> None:
+async def autostart(driver: QemuDriver, context: Context) -> None:
     """Start what is marked; one that cannot be started is reported and stops nobody else."""
     gate = asyncio.Semaphore(STARTS_AT_ONCE)
 
@@ -65,4 +65,8 @@ async def _autostart(driver: QemuDriver, context: Context) -> None:
                 context.status.problems.append(sentence)
 
     waiting = [guest for guest in context.guests if guest.autostart and not guest.active and not guest.foreign]
-    await asyncio.gather(*map(one, waiting))
+    for guest, bug in zip(waiting, await asyncio.gather(*map(one, waiting), return_exceptions=True), strict=True):
+        if bug is not None:
+            sentence = f"autostart of '{guest.name}' failed: bug in virlet, please report: {bug!r}"
+            log.error("%s", sentence, exc_info=bug)
+            context.status.problems.append(sentence)

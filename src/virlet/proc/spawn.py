@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import logging
 import os
 import resource
@@ -18,7 +19,6 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -30,6 +30,7 @@ from virlet.proc.confine import restrict
 from virlet.proc.identity import ProcessIdentity, identify_child
 from virlet.proc.limits import files_of_children
 from virlet.proc.process import Process
+from virlet.proc.threads import alone, worker
 
 __all__ = ["DEVNULL", "Command", "spawn"]
 
@@ -100,12 +101,6 @@ def _give_up_privileges() -> None:
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
-@cache
-def _starter(no_new_privileges: bool) -> ThreadPoolExecutor:
-    """One thread for each kind of child: what a thread gave up, it cannot take back."""
-    return ThreadPoolExecutor(1, thread_name_prefix="spawn-plain" if no_new_privileges else "spawn-privileged")
-
-
 def _popen(command: Command) -> tuple[int, ProcessIdentity, int]:
     """Start it; returns its pidfd, its identity and what holds it, -1 for nothing.  Runs in a starter thread."""
     if command.no_new_privileges:
@@ -115,7 +110,7 @@ def _popen(command: Command) -> tuple[int, ProcessIdentity, int]:
     reading, holding = os.pipe()
     try:
         return (*_identified(replace(command, argv=(*_HELD, *command.argv), stdin=reading)), holding)
-    except OSError:
+    except BaseException:
         os.close(holding)
         raise
     finally:
@@ -127,13 +122,13 @@ def _identified(command: Command) -> tuple[int, ProcessIdentity]:
         process = _start(command)
     else:
         # A thread cannot shake off its landlock domain, so each such child has one of its own, which ends.
-        with ThreadPoolExecutor(1, thread_name_prefix="spawn-confined") as confined:
-            process = confined.submit(_start_confined, command, command.grants).result()
+        process = alone("spawn-confined", _start_confined, command, command.grants)
     point("spawn.running")
     try:
         for limit, values in _limits(command).items():
             resource.prlimit(process.pid, limit, values)
-        return os.pidfd_open(process.pid), identify_child(process.pid)
+        identity = identify_child(process.pid)
+        return os.pidfd_open(process.pid), identity
     except OSError:
         process.kill()
         process.wait()
@@ -192,7 +187,11 @@ async def spawn(command: Command, name: str) -> Process:
     """
     _checked(command)
     log.info("starting %s: %s", name, command)
-    starter = _starter(command.no_new_privileges)
+    try:
+        # One thread for each kind of child: what a thread gave up, it cannot take back.
+        starter = worker("spawn-plain" if command.no_new_privileges else "spawn-privileged")
+    except OSError as error:
+        raise _cannot_run(command, error) from error
     started = asyncio.get_running_loop().run_in_executor(starter, _popen, command)
     cancelled: asyncio.CancelledError | None = None
     while not started.done():
@@ -204,7 +203,7 @@ async def spawn(command: Command, name: str) -> Process:
     try:
         pidfd, identity, holding = started.result()
     except OSError as error:
-        raise SystemFailure.of(error, f"cannot run {command.argv[0]}", hint=_hint(error)) from error
+        raise _cannot_run(command, error) from error
     process = Process(pidfd, identity, name, holding)
     if cancelled is not None:
         process.signal(signal.SIGKILL)
@@ -213,7 +212,13 @@ async def spawn(command: Command, name: str) -> Process:
     return process
 
 
+def _cannot_run(command: Command, error: OSError) -> SystemFailure:
+    return SystemFailure.of(error, f"cannot run {command.argv[0]}", hint=_hint(error))
+
+
 def _hint(error: OSError) -> str | None:
+    if error.errno == errno.EAGAIN:
+        return "you have as many processes and threads as you may: see ulimit -u, or the TasksMax of your session"
     if isinstance(error, FileNotFoundError):
         return "install it, or correct the path"
     if isinstance(error, PermissionError):
