@@ -229,6 +229,21 @@ async def test_what_a_client_began_goes_on_when_it_vanishes(client, driver, serv
     await until(lambda: guest.id >= 0)
 
 
+async def test_what_ends_with_its_client_ends_also_when_that_died_while_it_was_started(client, driver, server):
+    dom = await defined(client)
+    driver.gate.clear()
+    await client.say(client.link.call(remote.DOMAIN_CREATE_WITH_FLAGS, (dom, 2)).data)
+    await until(lambda: any(one.tasks for one in server.connections))
+    client.close()
+    await until(lambda: not server.connections)
+    assert server.needed
+    driver.gate.set()
+    (guest,) = driver.guests.values()
+    await until(lambda: not server.needed)
+    assert guest.id == -1
+    assert len(driver.gone) == 2
+
+
 async def test_every_number_is_big_endian_on_the_wire(client):
     await client.say(client.link.call(remote.CONNECT_GET_LIB_VERSION, None).data)
     assert struct.unpack(">Q", (await client.hear())[28:]) == (9_000_000,)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from faultstand import DOMAIN, PASST, Nursery, Stand, free_ports
 
-from virlet.client.sync import Connection, connect
+from virlet.client.sync import Connection, Domain, connect
+from virlet.enums import Affect, CreateFlags, Lifecycle
 
 pytestmark = [pytest.mark.faults]
 
@@ -169,12 +170,12 @@ def held(stand: Stand) -> bool:
     return Path(f"/proc/{stand.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def dies_inside(stand: Stand, what: str) -> None:
+def dies_inside(stand: Stand, what: str, *args: object) -> None:
     """A client asks for *what* and is killed while the daemon is at work on it."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException), connect(stand.uri, start=False) as mine:
-            getattr(mine.lookup_by_name("one"), what)()
+            getattr(mine.lookup_by_name("one"), what)(*args)
         os._exit(0)
     stand.until(lambda: held(stand), f"{what} comes to its fault")
     os.kill(child, signal.SIGKILL)
@@ -182,9 +183,16 @@ def dies_inside(stand: Stand, what: str) -> None:
     os.kill(stand.pid, signal.SIGCONT)
 
 
+def defined(connection: Connection, port: int) -> Domain:
+    return connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port)))
+
+
+IN_A_START = [f"start.{at}" for at in ("intended", "qemu", "ready", "owned", "told")]
+
+
 @pytest.mark.parametrize(
     ("what", "fault"),
-    [("start", at) for at in ("start.intended", "start.qemu", "start.ready", "start.owned", "start.told")]
+    [("start", at) for at in IN_A_START]
     + [("destroy", at) for at in ("destroy.intended", "stop.helpers", "stop.noticed")],
 )
 def test_a_client_that_dies_inside_a_call_leaves_a_whole_guest(stand: Stand, what: str, fault: str) -> None:
@@ -192,12 +200,59 @@ def test_a_client_that_dies_inside_a_call_leaves_a_whole_guest(stand: Stand, wha
     assert stand.begin(fault, before=HELD)
     stand.quiet = stand.descriptors()
     with stand.client() as connection:
-        one = connection.define(DOMAIN.format(name="one", uuid="", extra="", devices=PASST.format(n=1, port=port)))
+        one = defined(connection, port)
         if what == "destroy":
             one.start()
         dies_inside(stand, what)
         # What it began goes on without it.
         stand.until(lambda: one.is_active() == (what == "start"), f"{what} is done")
+        stand.consistent(connection)
+        stand.nothing(connection)
+    stand.flat()
+
+
+@pytest.mark.parametrize("fault", IN_A_START)
+def test_a_client_that_dies_inside_the_start_of_its_own_guest_leaves_none(stand: Stand, fault: str) -> None:
+    (port,) = free_ports(1)
+    assert stand.begin(fault, before=HELD)
+    stand.quiet = stand.descriptors()
+    with stand.client() as connection:
+        one = defined(connection, port)
+        events = connection.events(["lifecycle"])
+        dies_inside(stand, "start", CreateFlags.AUTODESTROY)
+        told: list[object] = []
+        while Lifecycle.STOPPED not in told:
+            event = events.next(10)
+            assert event is not None, f"{told}, and it runs on\n{stand.log()}"
+            told.append(event.values["event"])
+        assert Lifecycle.STARTED in told
+        assert not one.is_active()
+        stand.consistent(connection)
+        stand.nothing(connection)
+    stand.flat()
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [("attach_device", f"attach.{at}") for at in ("intended", "netdev", "helper", "backed", "plugged", "there", "told")]
+    + [("detach_device", f"detach.{at}") for at in ("asked", "answered", "given", "netdev", "helper", "written")],
+)
+def test_a_client_that_dies_inside_an_attachment_or_a_detachment_leaves_it_done(
+    stand: Stand, what: str, fault: str
+) -> None:
+    first, second = free_ports(2)
+    nic = PASST.format(n=2, port=second)
+    assert stand.begin(fault, before=HELD)
+    stand.quiet = stand.descriptors()
+    with stand.client() as connection:
+        one = defined(connection, first)
+        one.start()
+        if what == "detach_device":
+            one.attach_device(nic, Affect.LIVE)
+        dies_inside(stand, what, nic, Affect.LIVE)
+        wanted = 2 if what == "attach_device" else 1
+        stand.until(lambda: one.xml().count("<interface ") == wanted, f"{what} is done")
+        assert stand.answers(second) == (what == "attach_device")
         stand.consistent(connection)
         stand.nothing(connection)
     stand.flat()

@@ -45,6 +45,8 @@ class Server:
         self._table = all_handlers()
         self._listeners: list[Listener] = []
         self._accepting = True
+        self._left: set[Connection] = set()
+        """Gone, with calls still at work."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -122,9 +124,24 @@ class Server:
         self.hub.forget(session)
         if session.is_open:
             self._spawn(session.driver.owner_gone(session))
+        if connection.tasks:
+            self._left.add(connection)
+            self._spawn(self._outlived(connection))
         if not self._accepting:
             self._resume_accepting()
         self._changed()
+
+    async def _outlived(self, connection: Connection) -> None:
+        """Calls of a client that has left end later: what they have started for as long as it is there goes then."""
+        session = connection.session
+        try:
+            if connection.tasks:
+                await asyncio.wait(connection.tasks)
+            if session.is_open:
+                await session.driver.owner_gone(session)
+        finally:
+            self._left.discard(connection)
+            self._changed()
 
     def _changed(self) -> None:
         if self.on_change is not None:
@@ -164,8 +181,8 @@ class Server:
 
     @property
     def needed(self) -> bool:
-        """Whether a client is connected or a guest runs."""
-        return bool(self.connections) or self.drivers.running()
+        """Whether a client is connected, a call of one is at work, or a guest runs."""
+        return bool(self.connections or self._left) or self.drivers.running()
 
     async def close(self) -> None:
         """End it all: no new clients, calls at work finish (or are undone when they take long), guests run on."""
@@ -176,7 +193,7 @@ class Server:
         self.compat.close()
         for connection in self.connections:
             connection.quiesce()
-        work = {task for connection in self.connections for task in connection.tasks}
+        work = {task for connection in self.connections | self._left for task in connection.tasks}
         if work:
             _, late = await asyncio.wait(work, timeout=PATIENCE)
             for task in late:
