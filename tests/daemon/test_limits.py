@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 import socket
 import struct
 
@@ -185,6 +187,29 @@ async def test_more_clients_than_allowed_wait_at_the_door(connect, monkeypatch, 
     assert len(server.connections) == 2
     first.close()
     assert await waiting == ((0,),)
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+async def test_clients_that_found_no_descriptor_are_let_in_when_there_is_one_though_nobody_leaves(
+    connect, monkeypatch, server, caplog, idle
+):
+    monkeypatch.setattr(server_module, "AGAIN", 0.02)
+    for _ in range(idle):
+        await connect().ask(remote.AUTH_LIST)
+    late = connect()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)  # Below it there is no free number.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        waiting = asyncio.ensure_future(late.ask(remote.AUTH_LIST))
+        await until(lambda: "cannot accept a client" in caplog.text)
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        os.close(lowest)
+    assert await waiting == ((0,),)
+    assert caplog.text.count("cannot accept a client: Too many open files; trying again") == 1
 
 
 async def test_many_clients_at_once(connect, server):

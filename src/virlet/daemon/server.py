@@ -26,6 +26,8 @@ CLIENTS = 5000
 """Connections at a time (libvirtd's ``max_clients``); more wait in the listener's backlog."""
 ACCEPTS = 64
 """Connections accepted in one turn of the loop, so that a flood of them does not starve the others."""
+AGAIN = 1.0
+"""Seconds until a client is accepted again after that has failed: no event tells that the host has what it takes."""
 PATIENCE = 10.0
 """Seconds that calls at work have at the end of the daemon before they are cancelled and undone."""
 
@@ -45,6 +47,9 @@ class Server:
         self._table = all_handlers()
         self._listeners: list[Listener] = []
         self._accepting = True
+        self._deaf = False
+        """The last client that wanted to come in could not be accepted."""
+        self._retry: asyncio.TimerHandle | None = None
         self._left: set[Connection] = set()
         """Gone, with calls still at work."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,11 +100,22 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors: the client stays in the backlog until one of ours has gone.
-                log.error("cannot accept a client: %s", error)
-                self._stop_accepting()
+                self._refuse(error)
                 return
+            self._deaf = False
             self._admit(sock)
+
+    def _refuse(self, error: OSError) -> None:
+        """Out of descriptors or memory: the client stays in the backlog until one of ours has gone, or a while.
+
+        What we lack may be another's, or our guests': nobody tells when it is there again.
+        """
+        if not self._deaf:
+            log.error("cannot accept a client: %s; trying again", error.strerror)
+        self._deaf = True
+        self._stop_accepting()
+        if self._retry is None:
+            self._retry = self._loop.call_later(AGAIN, self._resume_accepting)
 
     def _admit(self, sock: socket.socket) -> None:
         try:
@@ -165,9 +181,15 @@ class Server:
 
     def _resume_accepting(self) -> None:
         self._accepting = True
+        self._forget_retry()
         for listener in self._listeners:
             if listener.fileno() >= 0:
                 self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _forget_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def accept_now(self) -> None:
         """Let in whoever waits at the door, before a decision that depends on nobody being here."""
@@ -187,6 +209,7 @@ class Server:
     async def close(self) -> None:
         """End it all: no new clients, calls at work finish (or are undone when they take long), guests run on."""
         self._stop_accepting()
+        self._forget_retry()
         for listener in self._listeners:
             listener.close()
         self._listeners = []
