@@ -22,6 +22,7 @@ from virlet.engine.driver import QemuDriver
 from virlet.engine.session import autostart
 from virlet.enums import CreateFlags, DomainState, ErrorCode, EventId, ListDomainsFlags, ShutoffReason
 from virlet.errors import BadConfig, InternalError, NoDomain, OperationFailed, OperationInvalid, VirletError
+from virlet.proc.logfile import MAX_LOG
 from virlet.proc.threads import worker
 
 pytestmark = [
@@ -400,3 +401,40 @@ async def test_a_bug_in_one_autostart_is_told_and_keeps_no_other_from_its_own(op
     assert re.fullmatch("autostart of 'guest.' failed: bug in virlet, please report: ZeroDivisionError.*", told)
     for uuid in filter(driver.is_active, uuids):
         await driver.destroy(uuid, 0)
+
+
+def everything_of(dirs: Dirs) -> dict[Path, tuple[int, int, int]]:
+    """Every file, its inode, size and when it was written."""
+    roots = (dirs.state, dirs.runtime)
+    looks = [(path, path.lstat()) for root in roots for path in root.rglob("*") if not path.is_dir()]
+    return {path: (found.st_ino, found.st_size, found.st_mtime_ns) for path, found in looks}
+
+
+async def test_a_start_that_is_refused_since_a_qemu_runs_touches_nothing_of_its_guest(
+    opener: Open, xml: Xml, dirs: Dirs
+) -> None:
+    first = await opener()
+    nic = "<interface type='user'><backend type='passt'/></interface>"  # No port of its own that would be in the way.
+    uuid = (await first.define(xml(devices=nic), 0)).uuid
+    await first.start(uuid, 0, None)
+    await first.close()
+    (status,) = dirs.state.glob("*/*/*.json")
+    whole = status.read_bytes()
+    log = dirs.state / "log" / str(uuid) / "qemu.log"
+    with log.open("ab") as much:
+        much.write(b"x" * (MAX_LOG + 1))
+    # Its daemon cannot make sense of it and lets it be.
+    status.write_bytes(whole.replace(b"<domain ", b"<nonsense ").replace(b"</domain>", b"</nonsense>"))
+    before = everything_of(dirs)
+    second = await opener()
+    assert not second.is_active(uuid)
+    with pytest.raises(OperationInvalid, match="a QEMU of 'one' runs already, although it is not known"):
+        await second.start(uuid, 0, None)
+    assert everything_of(dirs) == before
+    await second.close()
+    status.write_bytes(whole)
+    third = await opener()
+    assert third.is_active(uuid)
+    await third.suspend(uuid)
+    await third.destroy(uuid, 0)
+    assert not children(dirs)

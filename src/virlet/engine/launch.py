@@ -86,8 +86,9 @@ class Launch:
 
     async def bring_up(self, undo: AsyncExitStack, *, paused: bool) -> Run:
         """Everything up to ``cont``."""
-        self.record = self._prepare(undo)
         with FdTable() as fds:
+            self._claim(fds)
+            self.record = self._prepare(undo)
             undo.callback(fds.unlink)
             undo.push_async_callback(self._leave_taps)
             self.guest.context.fd_groups.lend(self.guest.uuid, self.plan.fds, fds)
@@ -151,6 +152,15 @@ class Launch:
             if net.helper is not None and not net.helper.waits_for and net.helper.forked is None
         )
 
+    def _claim(self, fds: FdTable) -> None:
+        """Before anything of the guest's is touched: a QEMU of its that we do not know of needs all of that."""
+        plan = self.plan
+        make_private(plan.log.path.parent)
+        fds.open((plan.log,))
+        _lock(fds[plan.log], plan.name)
+        point("start.logged")
+        cap(plan.log.path)
+
     def _prepare(self, undo: AsyncExitStack) -> Record:
         guest, plan = self.guest, self.plan
         record = Record(
@@ -176,7 +186,7 @@ class Launch:
         point("start.intended")
         undo.callback(guest.context.status.remove, guest.uuid)
         undo.callback(_remove, plan.leaves, self.directory)
-        for directory in dict.fromkeys((self.directory, plan.log.path.parent, *plan.directories)):
+        for directory in dict.fromkeys((self.directory, *plan.directories)):
             make_private(directory)
         point("start.prepared")
         return record
@@ -204,15 +214,11 @@ class Launch:
 
     async def _qemu(self, fds: FdTable, undo: AsyncExitStack) -> Process:
         plan = self.plan
-        cap(plan.log.path)
-        fds.open((plan.log,))
-        point("start.logged")
         argv = tuple(render(plan.argv, fds.__getitem__))
         stamp = time.strftime("%F %T%z")
         os.write(fds[plan.log], f"{stamp}: virlet {__version__} starts '{plan.name}':\n{shlex.join(argv)}\n".encode())
         self._note(plan.log.path)
         output = fds[plan.log]
-        _claim(output, plan.name)
         inherited = tuple(fds[source] for source in plan.fds if source != plan.log)
         grants, self.unconfined = shut_in(plan)
         if NO_SANDBOX in plan.tainted:
@@ -342,7 +348,7 @@ class Launch:
         return run
 
 
-def _claim(log_fd: int, name: str) -> None:
+def _lock(log_fd: int, name: str) -> None:
     """Lock the guest's log: QEMU inherits it, so the lock lasts as long as QEMU does, whatever a status file says.
 
     Two QEMUs on one disk would destroy it.  Raises :class:`OperationInvalid` when another holds it; a filesystem that
