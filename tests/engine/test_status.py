@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from uuid import UUID
@@ -151,3 +153,22 @@ def test_a_directory_that_vanished_is_made_again(tmp_path: Path) -> None:
     status.remove(RECORD.uuid)
     status.remove(RECORD.uuid)
     assert list(status.load()) == []
+
+
+def test_the_directory_of_another_boot_goes_unless_a_guest_of_it_runs(tmp_path: Path) -> None:
+    """Two hosts with one machine id share this home, and the daemon of the first is down."""
+    theirs, ours = StatusDir(tmp_path, "same", "first"), StatusDir(tmp_path, "same", "second")
+    theirs.prepare()
+    theirs.save(RECORD)
+    log = tmp_path / "log" / str(RECORD.uuid) / "qemu.log"
+    log.parent.mkdir(parents=True)
+    with log.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ours.prepare()
+        (problem,) = ours.problems
+        assert re.match(f"guest {RECORD.uuid} runs on another host under this one's machine id", problem)
+        assert list(theirs.load()) == [RECORD]
+        assert list(ours.load()) == []
+    ours.prepare()
+    assert not theirs.path.exists()
+    assert len(ours.problems) == 1

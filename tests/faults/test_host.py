@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from faultstand import DOMAIN, PASST, Stand, free_ports
@@ -362,3 +363,44 @@ def test_two_hosts_share_a_home(stand: Stand, house: House, other_host: str) -> 
         stand.pid, stand.uri, stand.env["XDG_RUNTIME_DIR"] = first, uri, run
         stand.consistent(connection)
         house.healed(connection)
+
+
+@pytest.fixture
+def other_boot(stand: Stand) -> str:
+    """What makes a daemon believe that it runs on a machine with the same id, which is another one nevertheless."""
+    identity = stand.base / "boot_id"
+    identity.write_text("ffffffff-ffff-4fff-bfff-ffffffffffff\n")
+    return NAMESPACE + f"mount({str(identity)!r}, '/proc/sys/kernel/random/boot_id', None, 4096, None)\n"
+
+
+def test_two_hosts_with_one_machine_id_take_no_guest_from_each_other(stand: Stand, other_boot: str) -> None:
+    assert stand.begin()
+    with stand.client() as connection:
+        xml = DOMAIN.format(name="theirs", uuid="", extra="", devices=PASST.format(n=1, port=free_ports(1)[0]))
+        uuid = connection.define(xml).uuid
+        connection.lookup_by_name("theirs").start()
+    stand.end()
+    uri, run = stand.uri, stand.env["XDG_RUNTIME_DIR"]
+    stand.env["XDG_RUNTIME_DIR"] = str(stand.base / "r2")
+    (stand.base / "r2").mkdir(mode=0o700)
+    stand.uri = uri.replace("/r/", "/r2/")
+    assert stand.begin(before=other_boot), stand.log()
+    with stand.client() as other:
+        theirs = other.lookup_by_name("theirs")
+        assert not theirs.is_active()
+        (problem,) = [each for each in other.doctor()["problems"] if uuid in each]
+        assert "under this one's machine id" in problem
+        nic = ElementTree.fromstring(theirs.xml(2)).find("devices/interface/portForward/range")
+        assert nic is not None
+        # Without its port there is nothing here that is taken.
+        other.define(theirs.xml(2).replace(f"'{nic.get('start')}'", f"'{free_ports(1)[0]}'"))
+        with pytest.raises(OperationInvalid, match="a QEMU of 'theirs' runs already"):
+            theirs.start()
+    stand.end()
+    stand.uri, stand.env["XDG_RUNTIME_DIR"] = uri, run
+    shutil.rmtree(stand.base / "r2")
+    assert stand.begin()
+    with stand.client() as connection:
+        assert connection.lookup_by_name("theirs").is_active()
+        stand.consistent(connection)
+        stand.nothing(connection)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virlet.errors import SystemFailure
-from virlet.proc.logfile import cap, open_log, tail
+from virlet.proc.logfile import cap, locked, open_log, tail
 
 
 def test_a_log_is_private_appended_to_and_closed_on_exec(tmp_path: Path) -> None:
@@ -94,3 +95,17 @@ def test_what_passt_says_of_a_missing_syslog_is_not_its_last_word(tmp_path: Path
     path = tmp_path / "passt.log"
     path.write_text("Failed to send 39 bytes to syslog\nInvalid port specifier %lo/26500\n")
     assert tail(path) == "Invalid port specifier %lo/26500"
+
+
+def test_a_log_is_locked_as_long_as_somebody_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    assert not locked(path)
+    fd = open_log(path)
+    assert not locked(path)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    child = os.dup(fd)
+    os.close(fd)
+    assert locked(path)
+    assert locked(path)
+    os.close(child)
+    assert not locked(path)

@@ -7,7 +7,6 @@ it: those of the last :data:`GONE_KEPT` such guests, and none longer than :data:
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import time
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from virlet.errors import SystemFailure
-from virlet.proc.logfile import cap
+from virlet.proc.logfile import cap, locked
 
 if TYPE_CHECKING:
     from virlet.engine.context import Context
@@ -86,7 +85,7 @@ def sweep_logs(root: Path, known: Container[UUID], now: float) -> list[Path]:
                 found.append((_touched(Path(entry)), Path(entry)))
     found.sort(reverse=True)
     doomed = [path for n, (at, path) in enumerate(found) if n >= GONE_KEPT or now - at > GONE_DAYS * 86_400]
-    removed = [path for path in doomed if not _locked(path / "qemu.log")]
+    removed = [path for path in doomed if not locked(path / "qemu.log")]
     for path in removed:
         import shutil  # which loads three decompressors, half a megabyte
 
@@ -106,14 +105,3 @@ def _touched(directory: Path) -> float:
     with suppress(OSError):
         return max(entry.stat(follow_symlinks=False).st_mtime for entry in (directory, *directory.iterdir()))
     return 0.0
-
-
-def _locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as held:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -33,6 +33,7 @@ from virlet.plan.base import (
 )
 from virlet.plan.follow import Seen
 from virlet.proc.identity import ProcessIdentity
+from virlet.proc.logfile import locked
 
 __all__ = [
     "FORMAT",
@@ -191,21 +192,38 @@ def parse_record(data: bytes) -> Record:
 class StatusDir:
     """The status files of this boot.  Writing costs about 0.1 ms and is done in place."""
 
-    __slots__ = ("path", "problems")
+    __slots__ = ("_logs", "path", "problems")
 
     def __init__(self, root: Path, machine_id: str, boot_id: str) -> None:
+        self._logs = root / "log"
         self.path = root / (machine_id or "unknown") / boot_id
         self.problems: list[str] = []
 
     def prepare(self) -> None:
-        """Make our directory and remove those of former boots; raises :class:`SystemFailure`."""
+        """Make our directory and remove those of former boots; raises :class:`SystemFailure`.
+
+        That of a guest whose QEMU holds its log is no former boot's: hosts that share this home may have one machine
+        id (copies of one image, or none at all), and that host's daemon will come for it.
+        """
         make_private(self.path)
         sweep_scratch(self.path)
         for other in self.path.parent.iterdir():
-            if other != self.path and other.is_dir() and not other.is_symlink():
-                import shutil
+            if other == self.path or not other.is_dir() or other.is_symlink():
+                continue
+            if running := self._running(other):
+                self._report(
+                    f"guest {running} runs on another host under this one's machine id: give each host its own,"
+                    " see docs/operations.md, Where files live"
+                )
+                continue
+            import shutil
 
-                shutil.rmtree(other, ignore_errors=True)
+            shutil.rmtree(other, ignore_errors=True)
+
+    def _running(self, boot: Path) -> str:
+        """The UUID of a guest in the directory *boot* whose QEMU holds its log; empty when there is none."""
+        uuids = (path.name.partition(".")[0] for path in boot.glob("*.json*"))
+        return next((uuid for uuid in uuids if locked(self._logs / uuid / "qemu.log")), "")
 
     def load(self) -> Iterator[Record]:
         """Every record that can be read; the others are moved aside and reported."""

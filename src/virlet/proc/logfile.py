@@ -8,6 +8,7 @@ happened: what is too much is moved to ``NAME.1`` and the file is truncated; an 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from virlet.errors import SystemFailure
 
-__all__ = ["MAX_LOG", "cap", "open_log", "tail"]
+__all__ = ["MAX_LOG", "cap", "locked", "open_log", "tail"]
 
 _NOISE = re.compile(r"Failed to send \d+ bytes to syslog")
 """passt says so before each line that it also says here, where nobody runs a syslog, as in containers."""
@@ -41,6 +42,21 @@ def open_log(path: Path, *, truncate: bool = False) -> int:
     if truncate:
         os.ftruncate(fd, 0)
     return fd
+
+
+def locked(path: Path) -> bool:
+    """Whether somebody holds the log, as a QEMU holds its own while it runs (flock(2), on NFS for all its hosts).
+
+    False as well for a log that is not there or cannot be read, and on a filesystem that knows no locks.
+    """
+    try:
+        with path.open("rb") as log:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _hint(error: OSError, path: Path) -> str | None:
