@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
 from virlet.errors import OperationTimeout
-from virlet.plan.base import Forked, HelperPlan, OnLoss, QmpCommand, Ready
+from virlet.plan.base import Forked, Forward, HelperPlan, OnLoss, QmpCommand, Ready
 from virlet.plan.follow import Uplinks
 from virlet.proc.identity import identify
 from virlet.proc.process import Process
@@ -222,6 +224,25 @@ async def test_a_lost_one_is_replaced(plan: HelperPlan, monitor: Monitor, again:
     assert monitor.pid != first
     await helper.end()
     assert monitor.netdevs == []
+    await tasks.cancel()
+
+
+async def test_one_that_qemu_has_started_at_once_is_no_stranger_on_its_ports(
+    plan: HelperPlan, monitor: Monitor
+) -> None:
+    """It listens before we come to ask who does; the socket stands for its own."""
+    tasks, host = Tasks(), Host(monitor)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        forward = Forward("tcp", "127.0.0.1", None, port, port, 22, "")
+        wanted = replace(plan, ready=Ready.PORTS_LISTEN, forwards=(forward,))
+        helper = Helper(host, tasks, HelperRecord("net0", "hostnet0", wanted))
+        helper.own(await plug_in(monitor, wanted))
+        monitor.again = True
+        kill(monitor.pid)
+        async with asyncio.timeout(30):
+            assert [await host.told.get() for _ in range(2)] == ["lost", "restarted"]
+        await helper.end()
     await tasks.cancel()
 
 

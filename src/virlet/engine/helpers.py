@@ -28,9 +28,8 @@ from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point
 from virlet.plan.base import OnLoss
 from virlet.plan.follow import Uplinks
-from virlet.proc.ports import ranges
 from virlet.proc.process import ExitStatus, Process
-from virlet.proc.sockets import Listeners, listeners
+from virlet.proc.sockets import Listeners
 from virlet.qmp.monitor import QmpError
 
 __all__ = ["Helper"]
@@ -223,7 +222,7 @@ class Helper:
             self._asleep, self._busy = True, False
             return
         try:
-            before = listeners(ranges(self.record.plan.forwards))
+            before = self._reach.listeners()
             process = await self._reach.successor()
             if process is None:
                 return

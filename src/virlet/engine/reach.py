@@ -19,10 +19,10 @@ from virlet.errors import SystemFailure
 from virlet.fault import point
 from virlet.plan.base import HelperPlan, OnLoss, Ready, render
 from virlet.proc.logfile import tail
-from virlet.proc.ports import wait_listening
+from virlet.proc.ports import ranges, wait_listening
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.settled import settled
-from virlet.proc.sockets import Listeners
+from virlet.proc.sockets import Listeners, listeners
 from virlet.proc.spawn import Command, spawn
 
 __all__ = ["ANNOUNCE", "LEAVE", "EndLost", "NoWay", "Reach", "Reached", "run_helper", "wait_ready"]
@@ -138,6 +138,10 @@ class Reach:
     def sleeps(self) -> bool:
         """A successor has to wait until the guest runs."""
         return False
+
+    def listeners(self) -> Listeners:
+        """Who has its ports before there is a successor: whoever has them then is a stranger."""
+        return listeners(ranges(self._record.plan.forwards))
 
     async def connect(self, fds: FdTable) -> bool:
         """Open in *fds* what the next process needs; False when an event will tell that it is time.

@@ -16,6 +16,7 @@ from virlet.engine.reach import ANNOUNCE, Reach
 from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
+from virlet.proc.sockets import Listeners, listeners
 
 __all__ = ["ForkedReach"]
 
@@ -27,6 +28,10 @@ class ForkedReach(Reach):
 
     def owned(self, process: Process) -> None:
         self._helper.record = replace(self._record, pid_file=pid_file(process.pid))
+
+    def listeners(self) -> Listeners:
+        """Nobody: QEMU may have started another one already, and who has a socket of ours that passt does not tell."""
+        return listeners(())
 
     async def successor(self) -> Process | None:
         """Not cut short: QEMU would be left in the middle of it, and cannot be taken its netdev then."""
