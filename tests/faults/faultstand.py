@@ -26,6 +26,14 @@ PASST = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model 
 SLIRP = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/>
 <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
 <virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp-helper'/></interface>"""
+OWN = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/>
+<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>
+<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='qemu-passt'/></interface>"""
+BACKEND = "{https://virlet.dev/schemas/domain/1}backend"
+SCRATCH = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<qemu:env name='TMPDIR' value='{base}/tmp'/>
+<qemu:env name='VIRLET_FAKE_QEMU' value='{{"passt": "{lost}"}}'/></qemu:commandline>"""
+"""Where QEMU has its passt write the pid, and whether it starts a lost one "again" or "never"."""
 DOMAIN = """<domain type='qemu'><name>{name}</name>{uuid}<memory unit='MiB'>32</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>{extra}
 <devices>{devices}<serial type='pty'/><memballoon model='none'/></devices></domain>"""
@@ -75,7 +83,8 @@ class Stand:
             "XDG_STATE_HOME": str(self.base / "s"),
             "XDG_CACHE_HOME": str(cache),
         }
-        (self.base / "r").mkdir(mode=0o700)
+        for name in ("r", "tmp"):
+            (self.base / name).mkdir(mode=0o700)
         self.uri = f"qemu+unix:///session?socket={self.run / 'virletd.sock'}"
         self.pid = 0
         self.inside = Path("/")
@@ -148,7 +157,7 @@ class Stand:
 
     def processes(self) -> dict[int, str]:
         """Running programs of this stand (the daemon left out), by the directories that they name."""
-        fakes = os.fsencode(self.programs)
+        fakes, base = os.fsencode(self.programs), os.fsencode(self.base)
         mark = b"XDG_RUNTIME_DIR=" + os.fsencode(self.base / "r")
         found = {}
         for entry in os.scandir("/proc"):
@@ -156,8 +165,10 @@ class Stand:
                 continue
             with contextlib.suppress(OSError):
                 words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-                # QEMU gets an environment of its own; a zombie has neither words nor environment.
-                if fakes in b" ".join(words[:3]) or mark in Path(entry.path, "environ").read_bytes():
+                # QEMU gets an environment of its own, its passt is known by a link of ours; a zombie has neither words
+                # nor environment.
+                ours = fakes in b" ".join(words[:3]) or words[0].startswith(base)
+                if ours or mark in Path(entry.path, "environ").read_bytes():
                     found[int(entry.name)] = os.fsdecode(b" ".join(words[:4]))
         return found
 
@@ -169,6 +180,7 @@ class Stand:
         kept = {"virletd.sock", "virletd.lock", "virletd.log"}
         base, run = (self.inside / path.relative_to("/") for path in (self.base, self.run))
         found = list(run.rglob("*")) + list(base.glob("s/virlet/*/*/*")) + list(base.rglob(".*.new"))
+        found += base.glob("tmp/*.pid")
         logs = base / "s" / "virlet" / "log"
         found = [
             path
@@ -223,19 +235,21 @@ class Stand:
         nics = [nic for domain in active for nic in ElementTree.fromstring(domain.xml()).iter("interface")]
         passts = [nic for nic in nics if nic.find("backend") is not None]
         listened = [nic for nic in passts if nic.get("type") == "user"]  # By QEMU; over vhost-user nobody listens.
-        # A directory, a monitor and a status file each; a stream each.
+        own = [nic for nic in nics if any(each.get("name") == "qemu-passt" for each in nic.iterfind(BACKEND))]
+        # A directory, a monitor and a status file each; a stream each; a link to passt and its pid file each.
         counts = {
             "QEMUs": (len(active), len(self.running("/qemu-system"))),
             "passts": (len(passts), len(self.running("/passt"))),
-            "slirp helpers": (len(nics) - len(passts), len(self.running("virlet-slirp-helper"))),
-            "files": (3 * len(active) + len(listened), len(self.files())),
+            "passts of QEMU": (len(own), len(self.running(".passt"))),
+            "slirp helpers": (len(nics) - len(passts) - len(own), len(self.running("virlet-slirp-helper"))),
+            "files": (3 * len(active) + len(listened) + 2 * len(own), len(self.files())),
         }
         odd = [f"{there} {what}, not {wanted}" for what, (wanted, there) in counts.items() if there != wanted]
         for domain in domains:
             state = domain.state().state
             if state not in ((DomainState.RUNNING, DomainState.PAUSED) if domain in active else (DomainState.SHUTOFF,)):
                 odd.append(f"{domain.name} is {state.name}")
-        ports = [each.get("start", "") for nic in passts for each in nic.iterfind("portForward/range")]
+        ports = [each.get("start", "") for nic in (*passts, *own) for each in nic.iterfind("portForward/range")]
         return odd + [f"port {port} does not answer" for port in ports if not self.answers(int(port))]
 
     def nothing(self, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from faultstand import DOMAIN, PASST, SLIRP, Stand, free_ports
+from faultstand import DOMAIN, OWN, PASST, SCRATCH, SLIRP, Stand, free_ports
 
 import virlet
 from virlet.client.sync import Connection, Domain
@@ -33,11 +33,12 @@ BOTH = Affect.LIVE | Affect.CONFIG
 class Scene:
     """One guest and its two networks; *daemons* say what happens before the fault, in it, and what it needs."""
 
-    def __init__(self, stand: Stand, refused: str = "") -> None:
+    def __init__(self, stand: Stand, refused: str = "", *, own: str = "") -> None:
         self.stand = stand
-        self.extra = refused and REFUSING.format(refused)
+        self.extra = SCRATCH.format(base=stand.base, lost=own) if own else refused and REFUSING.format(refused)
         first, second, third = free_ports(3)
-        self.nic, self.second = PASST.format(n=1, port=first), PASST.format(n=2, port=second)
+        card = OWN if own else PASST
+        self.nic, self.second = card.format(n=1, port=first), card.format(n=2, port=second)
         self.slirp = SLIRP.format(n=3, port=third)
 
     def xml(self, *devices: str) -> str:
@@ -115,6 +116,22 @@ SCENES: dict[str, tuple[Step, Step]] = {
     ),
 }
 """By point, or by the first word of several: what has happened before, and in what the daemon is killed."""
+SCENES |= {f"own.{word}": SCENES[word] for word in ("start", "attach", "detach", "destroy", "stop")}
+SCENES["own.helper"] = (Scene.attached, lambda scene, connection: crash_loop(scene, connection, ".passt"))
+SCENES |= {"forked.added": SCENES["own.start"], "forked.alone": SCENES["own.detach"]}
+SCENES["alone.helper"] = SCENES["own.helper"]
+OWN_POINTS = {
+    "own.start": "start.ready start.told-qemu start.up start.owned start.written start.told start.watched",
+    "own.attach": "attach.netdev forked.added attach.backed attach.plugged attach.there attach.told",
+    "own.detach": "detach.asked detach.given detach.helper detach.netdev detach.written",
+    "own.destroy": "destroy.intended destroy.ended",
+    "own.stop": "stop.noticed stop.helpers stop.cleaned",
+    "own.helper": "helper.running helper.written",
+    "alone.helper": "forked.alone forked.added helper.running helper.written",
+}
+"""Where it matters that QEMU starts the helper: from its first moment to its last."""
+LOST = {"own": "again", "forked": "again", "alone": "never"}
+"""By the first word of scenes with a passt that QEMU starts: when QEMU starts a lost one."""
 FAILING = {"attach.undone-netdev": "device_add"}
 """Points of what is undone: the command that QEMU refuses."""
 REFUSING = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -138,8 +155,9 @@ AFTER = {
 
 def killed(stand: Stand, name: str, passes: int = 1, *, at: str = "") -> Scene:
     """Bring a daemon to the point *name*, in the scene that is called *at* if not so; it is dead when this returns."""
-    scene = Scene(stand, FAILING.get(name, ""))
-    before, during = SCENES.get(at or name) or SCENES[name.partition(".")[0]]
+    word = (at or name).partition(".")[0]
+    scene = Scene(stand, FAILING.get(name, ""), own=LOST.get(word, ""))
+    before, during = SCENES.get(at or name) or SCENES[word]
     assert stand.begin()
     stand.quiet = stand.descriptors()
     with stand.client() as connection:
@@ -216,6 +234,13 @@ def elsewhere(*scenes: str) -> list[tuple[str, str]]:
 def test_so_does_one_killed_with_a_slirp_helper_or_when_a_card_goes_that_was_there_from_the_start(
     stand: Stand, scene: str, name: str
 ) -> None:
+    whole(stand, killed(stand, name, at=scene))
+
+
+@pytest.mark.parametrize(
+    ("scene", "name"), [(scene, name) for scene, names in OWN_POINTS.items() for name in names.split()]
+)
+def test_so_does_one_killed_with_a_passt_that_qemu_starts(stand: Stand, scene: str, name: str) -> None:
     whole(stand, killed(stand, name, at=scene))
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faultstand import DOMAIN, PASST, SLIRP, Stand, free_ports
+from faultstand import DOMAIN, OWN, PASST, SCRATCH, SLIRP, Stand, free_ports
 
 from virlet.client.sync import Connection
 from virlet.enums import Affect
@@ -31,32 +31,37 @@ GROWTH = 4096 if LIVES < 10_000 else 1024
 UUID = "<uuid>7d6bcd80-9d5b-4c6f-9d1e-5d8c4f8c1a0{}</uuid>"
 
 
+CARDS = (PASST, PASST, OWN, PASST, SLIRP, OWN)
+
+
 class Life:
-    """What a user does to two guests, over and over, in an order of his own."""
+    """What a user does to three guests, over and over, in an order of his own; QEMU starts the passts of the third."""
 
     def __init__(self, stand: Stand, seed: int) -> None:
         self.random = random.Random(seed)
         self.stand = stand
-        self.ports = free_ports(4)
+        self.ports = free_ports(6)
 
     def nic(self, n: int) -> str:
-        return (SLIRP if n == 3 else PASST).format(n=n, port=self.ports[n])
+        return CARDS[n].format(n=n, port=self.ports[n])
 
     def act(self, connection: Connection) -> None:
         """One thing, whether it makes sense now or not."""
-        number = self.random.randrange(2)
-        name, second = f"guest{number}", self.nic(number + 2)
+        number = self.random.randrange(3)
+        name, second = f"guest{number}", self.nic(number + 3)
         both = Affect.LIVE | Affect.CONFIG
         what = self.random.choice(
             ("define", "start", "start", "attach", "detach", "destroy", "suspend", "kill", "undefine")
         )
         if what == "kill":
-            for pid in (*self.stand.running("/passt"), *self.stand.running("virlet-slirp-helper")):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for program in ("/passt", ".passt", "virlet-slirp-helper"):
+                for pid in self.stand.running(program):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             return
         if what == "define":
-            xml = DOMAIN.format(name=name, uuid=UUID.format(number), extra="", devices=self.nic(number))
+            extra = SCRATCH.format(base=self.stand.base, lost=self.random.choice(("again", "never")))
+            xml = DOMAIN.format(name=name, uuid=UUID.format(number), extra=extra, devices=self.nic(number))
             connection.define(xml)
             return
         domain = connection.lookup_by_name(name)

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virlet.errors import OperationTimeout, SystemFailure, VirletError
+from virlet.fault import point
 from virlet.plan.base import Forked, HelperPlan
 from virlet.proc.identity import identify
 from virlet.proc.process import Process
@@ -45,6 +46,7 @@ async def plug_in(execute: Execute, plan: HelperPlan) -> Process:
     try:
         for command in forked.adds:
             await execute(command.name, command.arguments)
+        point("forked.added")
         return await _connected(execute, plan)
     except VirletError:
         await pull_out(execute, plan, None)
@@ -63,6 +65,7 @@ async def pull_out(execute: Execute, plan: HelperPlan, process: Process | None) 
         process.close()
         if left is not None:
             remove(left)
+    point("forked.alone")
     for command in reversed(forked.adds):
         try:
             if command.arguments.get("id") == forked.netdev:

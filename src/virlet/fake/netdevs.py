@@ -1,4 +1,4 @@
-"""How the fake QEMU meets its helpers: ``-netdev stream``, and the chardev behind ``-netdev vhost-user``."""
+"""How the fake QEMU meets its helpers: ``-netdev stream``, the chardev behind ``-netdev vhost-user``, hubs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
 
-from virlet.fake.qmp_server import Watch
+from virlet.fake.own_passt import Backend, Machine, OwnPasst
+from virlet.fake.qmp_server import CommandError
 
-__all__ = ["Dialler", "Machine", "Stream"]
-
-
-class Machine(Protocol):
-    """The QEMU around it."""
-
-    watch: Watch
-
-    def event(self, name: str, data: Mapping[str, object] | None = None) -> None: ...
+__all__ = ["Backend", "Dialler", "Stream", "backend_of", "network_of", "stream_socket"]
 
 
-class Stream:
+class HubPort(Backend):
+    """``-netdev hubport``: behind it is another netdev, or nothing yet."""
+
+    def __init__(self, hub: object, peer: str) -> None:
+        super().__init__("hubport")
+        self.hub, self.peer = hub, peer
+
+
+class Stream(Backend):
     """One ``-netdev stream`` in the server role, or on a connection that was given."""
 
     def __init__(self, machine: Machine, name: str, sock: socket.socket) -> None:
+        super().__init__("stream")
         self.machine, self.name, self.sock = machine, name, sock
         self.peer: socket.socket | None = None
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -124,3 +125,51 @@ class Dialler:
             self._machine.watch(self._peer.fileno(), None)
             self._peer.close()
             self._peer = None
+
+
+def backend_of(machine: Machine, name: str, arguments: Mapping[str, object], there: Mapping[str, Backend]) -> Backend:
+    """What ``netdev_add`` makes; raises :class:`CommandError` as it refuses."""
+    match arguments:
+        case {"type": "stream"}:
+            sock = stream_socket(arguments.get("addr"))
+            return Backend("stream") if sock is None else Stream(machine, name, sock)
+        case {"type": "passt"}:
+            return OwnPasst(machine, arguments)
+        case {"type": "hubport", "hubid": hub}:
+            peer = str(arguments.get("netdev", ""))
+            if peer and peer not in there:
+                raise CommandError(f"netdev '{peer}' not found")
+            return HubPort(hub, peer)
+    return Backend(str(arguments["type"]))
+
+
+def stream_socket(address: object) -> socket.socket | None:
+    """What a stream listens on; None for one that never works.
+
+    The real one looks a descriptor up in a thread that knows no monitor, so one named by ``getfd`` is accepted and
+    then fails in silence ("connection error" in ``info network``; 7.2 and 11.1): only numbers work, or a path.
+    """
+    match address:
+        case {"type": "fd", "str": str(number)} if number.isdecimal():
+            return socket.socket(fileno=int(number))
+        case {"type": "unix", "path": str(path)}:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(path)
+            sock.listen(1)
+            return sock
+    return None
+
+
+def network_of(netdevs: Mapping[str, Backend]) -> str:
+    """HMP's ``info network``: each hub with its ports and what is plugged into them, then the rest."""
+    ports = {name: each for name, each in netdevs.items() if isinstance(each, HubPort)}
+    lines = []
+    for hub in dict.fromkeys(port.hub for port in ports.values()):
+        lines.append(f"hub {hub}")
+        for name, port in ports.items():
+            if port.hub == hub:
+                peer = netdevs.get(port.peer)
+                lines.append(f" \\ {name}" + (f": {port.peer}: {peer.told()}" if peer is not None else ""))
+    behind = {*ports, *(port.peer for port in ports.values())}
+    lines += (f"{name}: {each.told()}" for name, each in netdevs.items() if name not in behind)
+    return "".join(f"{line}\r\n" for line in lines)

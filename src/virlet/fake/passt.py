@@ -1,7 +1,7 @@
 """A passt that carries no packet: the command line, the ports and the connection of the real one.
 
-It binds what it is told to forward, answers every TCP connection with one line, ends when its connection does, and
-fails as told in JSON in ``$VIRLET_FAKE_PASST``, see :data:`DEFAULTS`.
+It binds what it is told to forward, goes into the background if it may, answers every TCP connection with one line,
+ends when its connection does, and fails as told in JSON in ``$VIRLET_FAKE_PASST``, see :data:`DEFAULTS`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 __all__ = ["DEFAULTS", "Port", "main", "ports"]
 
@@ -152,6 +153,29 @@ def _confine() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filters, 0, 0)
 
 
+def _leave(pid_file: str) -> None:
+    """Go into the background, as nobody's child; who waits for us finds the pid written."""
+    _wear(sys.argv)
+    pid = os.fork()
+    if pid:
+        if pid_file:
+            Path(pid_file).write_text(f"{pid}\n", encoding="ascii")
+        os._exit(0)
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in range(3):
+        os.dup2(nothing, fd)
+
+
+def _wear(argv: Sequence[str]) -> None:
+    """Show *argv* as our command line, without the interpreter's own words: a real one is found by its first word."""
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, proc(5)
+    words = b"".join(os.fsencode(word) + b"\0" for word in argv)
+    if len(words) <= end - start:
+        ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
+
+
 def _help(generation: int) -> int:
     text = "".join(f"      --{name}\tfake\n" for name in sorted(_FLAGS | _VALUES))
     old = generation < 2026
@@ -173,6 +197,8 @@ def _run(argv: Sequence[str], behaviour: Mapping[str, object]) -> int:
     if "fd" not in names:
         raise _Refused("the fake passt needs --fd")
     sockets = _listen(options, generation)
+    if "foreground" not in names:
+        _leave(names.get("pid", ""))
     _confine()
     if "quiet" not in names:
         print("fake passt is ready", file=sys.stderr, flush=True)

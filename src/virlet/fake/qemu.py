@@ -1,8 +1,8 @@
 """A QEMU that runs no guest: the command line and the monitor of the real one, in 20 ms and 10 MB.
 
 For thousands of cycles of an engine.  It speaks QMP on the chardev that ``-mon`` or ``-object monitor-qmp`` names,
-opens pseudo-terminals, listens with ``-netdev stream`` and reports its peers, and obeys what stops a real one.  What it
-should do wrong is said in JSON in ``$VIRLET_FAKE_QEMU``, see :data:`DEFAULTS`.
+opens pseudo-terminals, listens with ``-netdev stream`` and reports its peers, runs the passt of ``-netdev passt``, and
+obeys what stops a real one.  What it should do wrong is said in JSON in ``$VIRLET_FAKE_QEMU``, see :data:`DEFAULTS`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from virlet.fake import qemu_answers
 from virlet.fake.command_line import fields_of, options_of
-from virlet.fake.netdevs import Dialler, Stream
+from virlet.fake.netdevs import Backend, Dialler, backend_of, network_of
 from virlet.fake.qmp_server import CommandError, QmpServer, watcher
 
 __all__ = ["DEFAULTS", "FakeQemu", "main"]
@@ -32,6 +33,7 @@ DEFAULTS: Mapping[str, object] = {
     "powerdown": "obey",  # What the guest does when the power button is pressed: obey or ignore.
     "unplug": "obey",  # A device is to be taken away: obey, second (obeys when asked again), ignore or refuse.
     "sigterm": "obey",  # obey or ignore.
+    "passt": "again",  # Its own passt has ended: again (it starts another one) or never.
 }
 
 
@@ -54,7 +56,7 @@ class FakeQemu:
         self.watch = watcher(self._selector)
         self._options = options_of(argv)
         self._chardevs: dict[str, dict[str, str]] = {}
-        self._netdevs: dict[str, Stream | None] = {}
+        self._netdevs: dict[str, Backend] = {}
         self._diallers: dict[str, Dialler] = {}
         self._devices: dict[str, str] = {}
         self._links: dict[str, bool] = {}
@@ -150,6 +152,8 @@ class FakeQemu:
 
     def _end(self, reason: str) -> None:
         self.event("SHUTDOWN", {"guest": reason.startswith("guest"), "reason": reason})
+        for backend in self._netdevs.values():
+            backend.quit()
         raise _Stop
 
     def _command(self, name: str, arguments: Mapping[str, object]) -> object:
@@ -241,10 +245,7 @@ class FakeQemu:
         name = str(arguments["id"])
         if name in self._netdevs:
             raise CommandError(f"Duplicate ID '{name}' for netdev")
-        self._netdevs[name] = None
-        if arguments["type"] == "stream":
-            sock = self._stream_socket(arguments.get("addr"))
-            self._netdevs[name] = Stream(self, name, sock) if sock is not None else None
+        self._netdevs[name] = backend_of(self, name, arguments, self._netdevs)
         if (dialler := self._diallers.get(str(arguments.get("chardev")))) is not None:
             dialler.netdev = name
             dialler.tell()
@@ -268,31 +269,13 @@ class FakeQemu:
             dialler.close()
         return {}
 
-    def _stream_socket(self, address: object) -> socket.socket | None:
-        """What a stream listens on; None for one that never works.
-
-        The real one looks a descriptor up in a thread that knows no monitor, so one named by ``getfd`` is accepted and
-        then fails in silence ("connection error" in ``info network``; 7.2 and 11.1): only numbers work, or a path.
-        """
-        match address:
-            case {"type": "fd", "str": str(number)} if number.isdecimal():
-                return socket.socket(fileno=int(number))
-            case {"type": "unix", "path": str(path)}:
-                sock = socket.socket(socket.AF_UNIX)
-                sock.bind(path)
-                sock.listen(1)
-                return sock
-        return None
-
     def _netdev_del(self, arguments: Mapping[str, object]) -> object:
         name = str(arguments["id"])
         if name not in self._netdevs:
             raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
-        stream = self._netdevs.pop(name)
+        self._netdevs.pop(name).close()
         for dialler in self._diallers.values():
             dialler.netdev = "" if dialler.netdev == name else dialler.netdev
-        if stream is not None:
-            stream.close()
         return {}
 
     def _device_add(self, arguments: Mapping[str, object]) -> object:
@@ -327,10 +310,13 @@ class FakeQemu:
         return {}
 
     def _announce_self(self, arguments: Mapping[str, object]) -> object:
-        for stream in self._netdevs.values():
-            if stream is not None:
-                stream.announce()
+        for backend in self._netdevs.values():
+            backend.announce()
         return {}
+
+    def _human(self, arguments: Mapping[str, object]) -> object:
+        line = str(arguments["command-line"])
+        return network_of(self._netdevs) if line == "info network" else f"unknown command: '{line}'\r\n"
 
     def _qom_list(self, arguments: Mapping[str, object]) -> object:
         if arguments.get("path") != "/machine/peripheral":
@@ -352,6 +338,7 @@ _COMMANDS: dict[str, Callable[[FakeQemu, Mapping[str, object]], object]] = {
     "device_del": FakeQemu._device_del,
     "dump-guest-memory": FakeQemu._dump,
     "getfd": FakeQemu._getfd,
+    "human-monitor-command": FakeQemu._human,
     "netdev_add": FakeQemu._netdev_add,
     "netdev_del": FakeQemu._netdev_del,
     "qom-list": FakeQemu._qom_list,
@@ -381,6 +368,9 @@ def main(argv: Sequence[str] | None = None, behaviour: Mapping[str, object] | No
     if refusal := wanted.get("refuse"):
         print(f"fake-qemu: {refusal}", file=sys.stderr)
         return 1
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # That of the listing.
+            os.set_inheritable(int(name), int(name) < 3)  # What we were given is not our passt's.
     FakeQemu(sys.argv[1:] if argv is None else argv, wanted).run()
     return 0
 

@@ -1,4 +1,4 @@
-"""What the fake QEMU says about itself: enough of a QEMU 7.2, and of vhost-user as QEMU 10 has it, for x86 guests."""
+"""What the fake QEMU says about itself: enough of a QEMU 7.2 for x86 guests, and newer vhost-user and passt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ _NETDEVS: Mapping[str, tuple[str, ...]] = {
     "socket": ("fd", "listen", "connect", "mcast", "localaddr", "udp"),
     "tap": ("ifname", "fd", "fds", "vhost", "vhostfd", "queues"),
     "vhost-user": ("chardev", "vhostforce", "queues"),
-}
+    "hubport": ("hubid", "netdev"),
+    "passt": (
+        "path", "quiet", "mtu", "address", "netmask", "mac", "gateway", "interface", "outbound", "outbound-if4",
+        "outbound-if6", "dns", "search", "fqdn", "dhcp-dns", "dhcp-search", "map-host-loopback", "map-guest-addr",
+        "dns-forward", "dns-host", "tcp", "udp", "icmp", "dhcp", "ndp", "dhcpv6", "ra", "freebind", "ipv4", "ipv6",
+        "tcp-ports", "udp-ports", "param",
+    ),
+}  # fmt: skip
 _CHARDEVS: Mapping[str, tuple[str, ...]] = {
     "file": ("out", "in", "append", "logfile"),
     "null": ("logfile",),
