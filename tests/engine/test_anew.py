@@ -23,6 +23,7 @@ from virlet.errors import OperationTimeout
 from virlet.model.domain import format_device
 from virlet.model.interface import LinkState
 from virlet.plan.facts import Facts
+from virlet.proc.identity import alive
 
 Recorder = Any
 Open = Callable[..., Awaitable[QemuDriver]]
@@ -206,6 +207,7 @@ async def test_the_next_daemon_waits_on_for_a_guest_that_has_not_answered(
     assert process is not None
     await driver.close()
     os.kill(process.pid, signal.SIGKILL)
+    await until(lambda: not alive(process.identity))
     second = await opener(faking())
     second.subscribe(recorder)
     guest = second._find(guest.uuid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,18 @@ from virlet.plan.base import (
 
 CLASSES = (Dial, Listener, PairEnd, LogFile)
 
+letters = st.characters(codec="utf-8", exclude_characters="\0")
+"""Of which texts are made that can be a path or an argument."""
 paths = st.text("abc/._-ü", min_size=1, max_size=12).map(Path)
 sources: st.SearchStrategy[FdSource] = st.one_of(
     st.builds(Dial, paths),
     st.builds(Listener, paths, st.integers(1, 9)),
-    st.builds(PairEnd, st.text(max_size=4), st.integers(0, 1), st.booleans()),
+    st.builds(PairEnd, st.text(letters, max_size=4), st.integers(0, 1), st.booleans()),
     st.builds(LogFile, paths, st.booleans()),
 )
 keys = st.text("abcdef-", max_size=6)
 jsons = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=6), sources),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(letters, max_size=6), sources),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(keys, inner, max_size=3),
@@ -44,10 +47,10 @@ jsons = st.recursive(
     max_leaves=6,
 )
 words = st.one_of(
-    st.text(max_size=6),
+    st.text(letters, max_size=6),
     sources,
     st.builds(Json, st.dictionaries(keys, jsons, max_size=3)),
-    st.builds(Joined, st.lists(st.one_of(st.text(max_size=4), sources), max_size=3).map(tuple)),
+    st.builds(Joined, st.lists(st.one_of(st.text(letters, max_size=4), sources), max_size=3).map(tuple)),
 )
 forwards = st.builds(
     Forward,
@@ -60,7 +63,7 @@ forwards = st.builds(
 )
 plans = st.builds(
     HelperPlan,
-    name=st.text(max_size=5),
+    name=st.text(letters, max_size=5),
     argv=st.lists(words, max_size=4).map(tuple),
     fds=st.lists(sources, max_size=3).map(tuple),
     ready=st.sampled_from(Ready),
@@ -126,3 +129,18 @@ def test_deep_nesting_is_refused_rather_than_followed() -> None:
     plan["argv"] = [{"$": "Json", "value": deep}]
     with pytest.raises(ValueError, match="deep"):
         decode(HelperPlan, plan, *CLASSES)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_can_be_no_path_and_no_argument_is_refused_wherever_it_stands(text: str) -> None:
+    plan = encode(HelperPlan("passt", ("passt",), (), Ready.PORTS_LISTEN, OnLoss.RESTART, leaves=(Path("/a"),)))
+    assert isinstance(plan, dict)
+    for member in ({"name": text}, {"argv": [text]}, {"leaves": [text]}):
+        with pytest.raises(ValueError, match=f"HelperPlan.{next(iter(member))}"):
+            decode(HelperPlan, {**plan, **member}, *CLASSES)
+
+
+def test_a_name_that_is_no_utf_8_is_one() -> None:
+    path = Path(os.fsdecode(b"/\xff"))
+    plan = HelperPlan("passt", (str(path),), (), Ready.PORTS_LISTEN, OnLoss.RESTART, leaves=(path,))
+    assert decode(HelperPlan, json.loads(json.dumps(encode(plan))), *CLASSES) == plan

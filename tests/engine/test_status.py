@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -172,3 +173,25 @@ def test_the_directory_of_another_boot_goes_unless_a_guest_of_it_runs(tmp_path: 
     ours.prepare()
     assert not theirs.path.exists()
     assert len(ours.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        replace(RECORD, id=1 << 31),
+        replace(RECORD, reason=-2),
+        replace(RECORD, name="\udc80"),
+        replace(RECORD, helpers=RECORD.helpers * 2),
+    ],
+)
+def test_a_record_that_would_be_trouble_to_others_is_refused(record: Record) -> None:
+    with pytest.raises(ValueError):
+        parse_record(print_record(record))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    status = StatusDir(tmp_path, "m", "boot")
+    status.prepare()
+    os.mkfifo(status.path / f"{RECORD.uuid}.json")
+    assert list(status.load()) == []
+    assert "it is no file" in status.problems[0]

@@ -5,11 +5,12 @@ import os
 import select
 import signal
 import subprocess
+import threading
 
 import pytest
 
 from virlet.errors import OperationTimeout
-from virlet.proc.identity import ProcessIdentity, alive, identify
+from virlet.proc.identity import ProcessIdentity, alive, boot_id, identify
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.spawn import Command, spawn
 
@@ -132,6 +133,18 @@ async def test_an_ended_process_cannot_be_adopted() -> None:
     process = await spawn(Command(("true",)), "true")
     await process.exited()
     assert Process.adopt(process.identity, "gone") is None
+
+
+async def test_a_pid_that_is_a_threads_by_now_cannot_be_adopted() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    assert thread.native_id is not None
+    try:
+        assert Process.adopt(ProcessIdentity(thread.native_id, 1, boot_id()), "thread") is None
+    finally:
+        over.set()
+        thread.join()
 
 
 async def test_a_stranger_with_the_same_pid_is_not_adopted() -> None:

@@ -110,6 +110,8 @@ class _Decoder:
         """Free JSON, in which a tagged object is one of the known classes."""
         if depth > _DEPTH:
             raise ValueError(f"{where[:80]}: nested too deeply")
+        if isinstance(data, str):
+            return _text(data, where)
         if isinstance(data, list):
             return tuple(self._json(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(data))
         if not isinstance(data, dict):
@@ -128,23 +130,38 @@ def _expect(kind: type[T], data: object, where: str) -> T:
     return data
 
 
+def _text(data: str, where: str) -> str:
+    """Text that can be a path and an argument of a program, whatever it is for."""
+    if "\0" in data:
+        raise ValueError(f"{where}: a NUL in a text")
+    try:
+        data.encode("utf-8", "surrogateescape")  # Bytes of a path that is no UTF-8 are lone surrogates, too.
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: half a surrogate pair") from None
+    return data
+
+
 def _scalar(hint: Any, data: object, where: str) -> Any:
     if hint is type(None):
         hint = types.NoneType
-    if hint in (Path, UUID):
-        text = _expect(str, data, where)
-        if "\0" in text:
-            raise ValueError(f"{where}: a NUL in a path")
-        return hint(text)
+    if hint in (Path, UUID, str):
+        return hint(_text(_expect(str, data, where), where))
     if isinstance(hint, type) and issubclass(hint, Enum):
         if isinstance(data, bool):
             raise ValueError(f"{where}: {data!r} is no {hint.__name__}")
         return hint(data)
     if hint is float and type(data) is int:
-        return float(data)
+        return _float(data, where)
     if type(data) is not hint:
         raise ValueError(f"{where}: {getattr(hint, '__name__', hint)} was expected, not {type(data).__name__}")
     return data
+
+
+def _float(data: int, where: str) -> float:
+    try:
+        return float(data)
+    except OverflowError:
+        raise ValueError(f"{where}: a number as large is none of ours") from None
 
 
 @lru_cache(maxsize=64)

@@ -306,7 +306,7 @@ class Guest:
             if run.process.running and run.monitor.closed.done():
                 raise OperationFailed(
                     f"QEMU of '{self.name}' cannot be reached: {run.monitor.closed.result()}",
-                    hint="it runs, and can only be destroyed",
+                    hint="it runs, and can be destroyed",
                 ) from error
             raise OperationInvalid("domain is not running") from error
 

@@ -9,7 +9,7 @@ from virlet.engine.guest import Guest, Run
 from virlet.engine.reactions import Reactions
 from virlet.qmp.monitor import Event
 
-__all__ = ["Inbox", "watch"]
+__all__ = ["Inbox", "hear", "watch", "watch_end"]
 
 
 class Inbox:
@@ -37,5 +37,15 @@ class Inbox:
 
 def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
     """From now on what QEMU says is reacted to, and its end is the guest's."""
+    hear(guest, run, inbox)
+    watch_end(guest, run)
+
+
+def hear(guest: Guest, run: Run, inbox: Inbox) -> None:
+    """React to what QEMU has said and says."""
     inbox.open(Reactions(guest, run).on_event)
+
+
+def watch_end(guest: Guest, run: Run) -> None:
+    """The end of QEMU's process is the guest's."""
     run.process.on_exit(lambda status: ended(guest, run, status))

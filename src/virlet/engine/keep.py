@@ -43,6 +43,8 @@ def inodes_of(plan: HelperPlan, kept: FdTable | None) -> tuple[int, ...]:
 
 def regain(sources: Sequence[FdSource], inodes: Sequence[int], pids: Iterable[int]) -> FdTable | None:
     """The descriptors again, each from the first of *pids* that has it; None unless all could be had."""
+    if len(inodes) != len(sources):
+        return None  # None were recorded.
     found: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ STORED = (Dial, Listener, Accept, PairEnd, LogFile, OpenTap, OpenMacvtap, OpenVh
 """What may stand inside the free JSON of a helper's plan."""
 LIMIT = 32 * 1024 * 1024
 """Bytes of a status file that we read at most."""
+_MOST = (1 << 31) - 1
+"""An id and a reason are 32 bits on the wire: one that is larger could not be listed, nor could its neighbours."""
 
 
 class Phase(StrEnum):
@@ -186,7 +189,24 @@ def parse_record(data: bytes) -> Record:
     record = decode(Record, found, *STORED)
     if record.format != FORMAT:
         raise ValueError(f"format {record.format} is not ours ({FORMAT})")
+    _check(record)
     return record
+
+
+def _check(record: Record) -> None:
+    """Raise :class:`ValueError` for what is well formed and would be trouble to others."""
+    for name, number in (("id", record.id), ("reason", record.reason)):
+        if not -1 <= number <= _MOST:
+            raise ValueError(f"{name} {number} is none")
+    helpers = (*record.helpers, *(each.helper for each in record.attaching if each.helper is not None))
+    for text in (record.name, *(text for each in helpers for text in (each.alias, each.plan.name, each.waits))):
+        text.encode()  # Told to clients, in UTF-8.
+    for name, aliases in (
+        ("helpers", [each.alias for each in record.helpers]),
+        ("attaching", [each.alias for each in record.attaching]),
+    ):
+        if len(set(aliases)) < len(aliases):
+            raise ValueError(f"{name}: two of one alias")
 
 
 class StatusDir:
@@ -229,7 +249,10 @@ class StatusDir:
         """Every record that can be read; the others are moved aside and reported."""
         for path in sorted(self.path.glob("*.json")):
             try:
-                if path.stat().st_size > LIMIT:
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    raise ValueError("it is no file")
+                if found.st_size > LIMIT:
                     raise ValueError(f"it is larger than {LIMIT} bytes")
                 record = parse_record(path.read_bytes())
                 if path.stem != str(record.uuid):

@@ -8,7 +8,6 @@ undumpable.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,28 +16,23 @@ __all__ = ["ProcessIdentity", "alive", "boot_id", "identify", "identify_child"]
 
 _DEAD = frozenset("ZXx")
 """States of a process that does not run any more (proc(5)); a zombie only waits to be counted."""
+_HIGHEST = 1 << 22
+"""No pid is as high (PID_MAX_LIMIT of Linux)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process, for good."""
+    """One process, for good; raises :class:`ValueError` for a pid that no process can have."""
 
     pid: int
     start_time: int
     """Clock ticks since boot."""
     boot_id: str
 
-    def to_json(self) -> dict[str, int | str]:
-        """Plain data for a status file."""
-        return {"pid": self.pid, "start_time": self.start_time, "boot_id": self.boot_id}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> ProcessIdentity:
-        """The inverse of :meth:`to_json`; raises :class:`ValueError` for anything else."""
-        pid, start, boot = data.get("pid"), data.get("start_time"), data.get("boot_id")
-        if type(pid) is not int or type(start) is not int or not isinstance(boot, str) or pid <= 0:
-            raise ValueError(f"not the identity of a process: {dict(data)!r}")
-        return cls(pid, start, boot)
+    def __post_init__(self) -> None:
+        # To a system call 0 and negative numbers mean others: the caller, its group, everybody.
+        if not 0 < self.pid <= _HIGHEST:
+            raise ValueError(f"no process has the pid {self.pid}")
 
     def __str__(self) -> str:
         return f"{self.pid}@{self.start_time}"

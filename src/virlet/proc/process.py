@@ -7,6 +7,7 @@ nobody reaps it: an adopted guest under an init that reaps nothing stays a zombi
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal as signals
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from virlet.errors import OperationTimeout
+from virlet.errors import OperationTimeout, SystemFailure
 from virlet.proc.identity import ProcessIdentity, identify
 
 __all__ = ["ExitStatus", "Process"]
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _KILL_WAIT = 10.0
 """Seconds a process may take to end after SIGKILL: it may have to finish a write to a disk that hangs."""
+_GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
+"""What pidfd_open(2) says of a number that no process has: the last two of one that is a thread's by now (ENOENT on
+Linux 6.18)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,16 @@ class Process:
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity, name: str) -> Process | None:
-        """Watch a process that another daemon started; None when it has ended."""
+        """Watch a process that another daemon started; None when it has ended.
+
+        Raises :class:`SystemFailure` when the kernel has no descriptor for it.
+        """
         try:
             pidfd = os.pidfd_open(identity.pid)
-        except ProcessLookupError:
-            return None
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise SystemFailure.of(error, f"cannot watch {name} (pid {identity.pid})") from error
         # Only now: what the pidfd holds cannot change any more, so if the identity fits, it is that process.
         if identify(identity.pid) != identity:
             os.close(pidfd)

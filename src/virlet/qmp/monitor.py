@@ -82,9 +82,9 @@ class Monitor:
         *,
         name: str,
         on_event: EventCallback | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> Monitor:
-        """Connect, await the greeting and negotiate; *on_event* misses no event.
+        """Connect, await the greeting and negotiate; *on_event* misses no event.  With *timeout* None it waits on.
 
         A connected socket given is taken over, and closed when this fails.
 
@@ -103,7 +103,7 @@ class Monitor:
                 await monitor._client.connect(sock)
             negotiated = True
         except TimeoutError as error:
-            raise OperationTimeout(f"the monitor of {name} did not greet within {timeout:g} s") from error
+            raise OperationTimeout(f"the monitor of {name} did not greet within {timeout or 0:g} s") from error
         except ConnectError as error:
             raise MonitorClosed(f"{name} closed the monitor: {_cause(error)}") from error
         finally:
@@ -114,7 +114,7 @@ class Monitor:
 
     @classmethod
     def unreachable(cls, name: str, why: str) -> Monitor:
-        """The monitor of a QEMU that runs and cannot be talked to: every command fails with :class:`MonitorClosed`."""
+        """The monitor of a QEMU that cannot be talked to (yet): every command fails with :class:`MonitorClosed`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         sock.close()
         monitor = cls(name, sock, None)

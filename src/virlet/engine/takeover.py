@@ -1,0 +1,262 @@
+"""A guest that runs on without its daemon becomes the guest of the next one, which does what nobody was there to do.
+
+It is ours before its QEMU is asked anything: one that does not answer is shown, its end is noticed and it can be
+destroyed; the rest is done when it answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from virlet.engine.anew import regain, resume
+from virlet.engine.belongings import own_monitor, remove_files
+from virlet.engine.context import Context
+from virlet.engine.crash import after_crash
+from virlet.engine.ending import end_qemu
+from virlet.engine.guest import Guest, Run
+from virlet.engine.helpers import Helper
+from virlet.engine.inbox import Inbox, hear, watch_end
+from virlet.engine.settle import settle_interfaces
+from virlet.engine.status import HelperRecord, Phase, Record
+from virlet.engine.taps import leave
+from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
+from virlet.errors import NoDomain, OperationFailed, OperationTimeout, ResourceBusy, VirletError
+from virlet.fault import point
+from virlet.model.domain import Domain, parse_domain
+from virlet.model.lifecycle import TABLE, Action, is_active
+from virlet.proc.process import Process
+from virlet.qmp.monitor import Monitor, MonitorClosed, QmpError
+
+__all__ = ["Taken", "ending_of", "failed", "live_of", "take_over", "tell_silent"]
+
+log = logging.getLogger(__name__)
+
+AGAIN = 1.0
+"""Seconds between attempts to connect to a monitor whose backlog is full."""
+
+_STATES: dict[str, tuple[DomainState, int]] = {
+    "running": (DomainState.RUNNING, RunningReason.UNKNOWN),
+    "paused": (DomainState.PAUSED, PausedReason.UNKNOWN),
+    "prelaunch": (DomainState.PAUSED, PausedReason.UNKNOWN),
+    "io-error": (DomainState.PAUSED, PausedReason.IOERROR),
+    "watchdog": (DomainState.PAUSED, PausedReason.WATCHDOG),
+    "suspended": (DomainState.PMSUSPENDED, 0),
+    "guest-panicked": (DomainState.CRASHED, CrashedReason.PANICKED),
+    "shutdown": (DomainState.SHUTDOWN, 0),
+}
+"""QEMU's ``RunState`` → ours."""
+
+_MISSED = {DomainState.SHUTDOWN: Action.GUEST_POWEROFF, DomainState.CRASHED: Action.GUEST_PANIC}
+"""What must have happened to a guest that is in that state now, and is told belatedly."""
+
+
+Taken = tuple[tuple[Guest, asyncio.Task[None]], ...]
+"""A guest that runs, and the task that takes it over; or nothing."""
+
+
+def failed(context: Context, record: Record, process: Process | None, error: Exception) -> None:
+    """One guest's trouble is told, and stays its own.
+
+    Its status file stays for a daemon that knows better, its QEMU as it is: as long as that runs its log is locked, and
+    the guest is not started again.
+    """
+    guest = context.guests.get(record.uuid)
+    what = str(error) if isinstance(error, VirletError) else f"{type(error).__name__}: {error}"
+    if guest is not None and guest.run is not None:
+        why = f"guest '{record.name}' runs, and could not be taken over as a whole: {what}"
+    else:
+        why = f"guest '{record.name}' could not be taken over: {what}"
+        if process is not None and process.running:
+            why += f" (its QEMU, pid {process.pid}, is left alone)"
+            process.close()
+        if guest is not None and not guest.persistent:
+            context.guests.remove(guest)
+    context.status.problems.append(why)
+    log.error("%s", why, exc_info=None if isinstance(error, VirletError) else error)
+
+
+def live_of(record: Record) -> Domain:
+    """The running form; raises what :func:`parse_domain` does, and :class:`OperationFailed`."""
+    domain, _ = parse_domain(record.xml, live=True, stored=True)
+    if domain.uuid != record.uuid:
+        raise OperationFailed(f"its status file has the XML of {domain.uuid}")
+    return domain
+
+
+def ending_of(record: Record) -> Action | None:
+    return Action[record.cause] if record.cause in Action.__members__ else None
+
+
+def take_over(guest: Guest, record: Record, process: Process) -> Taken:
+    """The guest is ours from now on; what has to be asked of its QEMU is a task of its own."""
+    run = _owned(guest, record, process)
+    point("adopt.owned")
+    return ((guest, guest.tasks.start(_talk(guest, run, record), f"take-over of '{guest.name}'")),)
+
+
+def _owned(guest: Guest, record: Record, process: Process) -> Run:
+    """All that can be had of it without QEMU: its state as it was, its helpers, and word of its end."""
+    domain = live_of(record)
+    if domain.name != guest.name:
+        log.warning("'%s' is called '%s' since its definition was changed behind our back", domain.name, guest.name)
+        domain = replace(domain, name=guest.name)
+    number = _number(guest.context, record.id)
+    monitor = Monitor.unreachable(record.name, "it has not answered since virletd began")
+    run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
+    # All of them before anything is done with one: what is saved next has to name each.
+    run.helpers.update({item.alias: Helper(guest, guest.tasks, item) for item in record.helpers})
+    _register(guest, run)
+    guest.own(run, replace(domain, id=number), number)
+    guest.state, guest.reason = record.state, record.reason
+    if not is_active(guest.state):
+        guest.state, guest.reason = DomainState.PAUSED, PausedReason.UNKNOWN
+    watch_end(guest, run)
+    for helper in run.helpers.values():
+        alive = _alive(helper.record)
+        if alive is not None:
+            helper.own(alive)
+        regain(guest, run, helper)
+    return run
+
+
+def _alive(item: HelperRecord) -> Process | None:
+    return Process.adopt(item.identity, item.plan.name) if item.identity is not None else None
+
+
+def _number(context: Context, wanted: int) -> int:
+    """Its number, or another one where that is somebody else's, or none."""
+    try:
+        context.guests.find_id(wanted)
+    except NoDomain:
+        return wanted if wanted > 0 else context.next_id()
+    return context.next_id()
+
+
+def _register(guest: Guest, run: Run) -> None:
+    """The undo of a guest whose start another daemon has made."""
+    record = run.record
+    run.undo.callback(guest.context.status.remove, record.uuid)
+    run.undo.callback(remove_files, record.leaves, record.directories)
+    run.undo.push_async_callback(_close_monitor, run)
+    run.undo.push_async_callback(_leave_taps, run)
+
+
+async def _close_monitor(run: Run) -> None:
+    await run.monitor.close()
+
+
+async def _leave_taps(run: Run) -> None:
+    await leave(run.record)
+
+
+async def _talk(guest: Guest, run: Run, record: Record) -> None:
+    """Do with QEMU whatever has to be done, when it answers; who wants to change the guest waits until then."""
+    try:
+        async with guest.job.hold("take-over", patient=True):
+            await _talk_as_job(guest, run, record)
+    except Exception as error:  # Of any kind: the guest is ours, it can be destroyed, and its end is noticed.
+        if guest.run is run:
+            failed(guest.context, record, None, error)
+    finally:
+        if (said := _silence(guest, run)) in guest.context.status.problems:
+            guest.context.status.problems.remove(said)
+
+
+async def _talk_as_job(guest: Guest, run: Run, record: Record) -> None:
+    inbox = Inbox()
+    await _reach(guest, run, inbox)
+    point("adopt.connected")
+    try:
+        await _catch_up(guest, run, record)
+        point("adopt.caught-up")
+    finally:
+        hear(guest, run, inbox)
+    if run.monitor.closed.done():
+        return  # Nothing can be asked of it, nor done for it.
+    await settle_interfaces(guest, run)
+    point("adopt.settled")
+    log.info("%s (pid %d) runs on, taken over", guest.name, run.process.pid)
+    guest.context.scopes.resume(guest, run)
+    for helper in tuple(run.helpers.values()):
+        if helper.process is None and not helper.record.gave_up:
+            helper.tell_lost()
+            helper.revive()
+    resume(guest, run)
+
+
+async def _reach(guest: Guest, run: Run, inbox: Inbox) -> None:
+    """Connect its monitor, however long QEMU takes: one that writes its guest's memory down answers nobody."""
+    record = run.record
+    try:
+        if not own_monitor(guest.context, record):
+            raise OperationFailed(f"'{record.monitor}' is not where its monitor is")
+        while True:
+            try:
+                run.monitor = await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=None)
+                return
+            except ResourceBusy as error:
+                # Dials of former daemons fill its backlog; nothing tells when it has come to them.
+                log.debug("%s: %s", record.name, error)
+                await asyncio.sleep(AGAIN)
+    except VirletError as error:
+        # Its QEMU runs all the same, so it is shown, its end is noticed, and it can be destroyed.
+        run.monitor = Monitor.unreachable(record.name, str(error))
+        why = f"guest '{record.name}' runs, but can only be destroyed (virlet destroy {record.name}): {error}"
+        guest.context.status.problems.append(why)
+        log.error("%s", why)
+
+
+def _silence(guest: Guest, run: Run) -> str:
+    return (
+        f"QEMU of guest '{guest.name}' (pid {run.process.pid}) does not answer; it is taken over as soon as it does,"
+        f" and can be destroyed meanwhile: virlet destroy {guest.name}"
+    )
+
+
+def tell_silent(guest: Guest) -> None:
+    """The daemon begins without it."""
+    run = guest.run
+    if run is not None:
+        why = _silence(guest, run)
+        guest.context.status.problems.append(why)
+        log.warning("%s", why)
+
+
+async def _catch_up(guest: Guest, run: Run, record: Record) -> None:
+    """Learn what has happened meanwhile, and do what nobody was there to do."""
+    said = await _status(guest, run)
+    if said is None:
+        return
+    state, reason = _STATES.get(said, (DomainState.PAUSED, PausedReason.UNKNOWN))
+    missed = _MISSED.get(state)
+    if missed is not None and guest.state in TABLE[missed]:
+        guest.act(missed)
+    elif state is not guest.state:
+        guest.move(state, reason)
+    tasks = guest.context.tasks
+    if (ending := ending_of(record)) is not None:
+        tasks.start(end_qemu(guest, run, ending), f"end of '{guest.name}'")
+    elif record.autodestroy:
+        tasks.start(end_qemu(guest, run, Action.DESTROY), f"end of '{guest.name}', whose client is gone")
+    elif state is DomainState.SHUTDOWN:
+        tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has powered off")
+    elif state is DomainState.CRASHED:
+        after_crash(guest, run)
+
+
+async def _status(guest: Guest, run: Run) -> str | None:
+    """QEMU's ``RunState``, however long it takes; None when its monitor has gone."""
+    while True:
+        try:
+            answer = await run.monitor.execute("query-status")
+        except OperationTimeout as error:
+            log.warning("%s: %s; it is asked again", guest.name, error)
+        except (MonitorClosed, QmpError) as error:
+            log.warning("%s: %s", guest.name, error)
+            return None
+        else:
+            said = answer.get("status") if isinstance(answer, dict) else None
+            return said if isinstance(said, str) else ""
