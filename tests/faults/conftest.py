@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from faultstand import Nursery, RealStand, Stand
+from tally import Tally
 
 from virlet.fake.programs import install
 
@@ -40,8 +41,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stand(nursery: Nursery, programs: Path, cache: Path) -> Iterator[Stand]:
-    one = Stand(nursery, programs, cache)
+def stand(request: pytest.FixtureRequest, nursery: Nursery, programs: Path, cache: Path) -> Iterator[Stand]:
+    one = Stand(nursery, programs, cache, request.node.user_properties)
     yield one
     one.close()
 
@@ -58,7 +59,20 @@ def real_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def real(nursery: Nursery, real_programs: Path, cache: Path) -> Iterator[Stand]:
-    one = RealStand(nursery, real_programs, cache)
+def real(request: pytest.FixtureRequest, nursery: Nursery, real_programs: Path, cache: Path) -> Iterator[Stand]:
+    one = RealStand(nursery, real_programs, cache, request.node.user_properties)
     yield one
     one.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what became of the guest at each point."""
+    tally = Tally()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                tally.add(report.user_properties, passed=report.passed, seconds=report.duration)
+    lines = list(tally.lines())
+    if lines:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("\n".join(lines))

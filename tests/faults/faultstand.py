@@ -17,6 +17,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tally import KILLED, LEFT
+
 from virlet.client.sync import Connection, Domain, connect
 from virlet.enums import DomainState
 from virlet.errors import VirletError
@@ -70,8 +72,14 @@ def free_ports(count: int) -> list[int]:
 class Stand:
     """Directories of its own, the fake programs first in PATH, and one daemon at a time."""
 
-    def __init__(self, nursery: Nursery, programs: Path, cache: Path) -> None:
+    kind = ""
+    """What the programs are, where they are not the fake ones."""
+
+    def __init__(
+        self, nursery: Nursery, programs: Path, cache: Path, noted: list[tuple[str, object]] | None = None
+    ) -> None:
         self._nursery, self.programs = nursery, programs
+        self._noted = [] if noted is None else noted
         self.base = Path(tempfile.mkdtemp(prefix="vf"))
         self.run = self.base / "r" / "virlet"
         self.env = {
@@ -152,6 +160,17 @@ class Stand:
     def client(self) -> Iterator[Connection]:
         with connect(self.uri, start=False) as connection:
             yield connection
+
+    # --- what the suite tells in the end ------------------------------------------------------------------------
+
+    def note_point(self, name: str, backend: str) -> None:
+        """The daemon is about to be killed at *name*."""
+        self._noted.append((KILLED, [name, f"{self.kind}{backend}"]))
+
+    def note_left(self, domains: list[Domain]) -> None:
+        """The next daemon has this."""
+        found = "undefined" if not domains else "runs" if domains[0].is_active() else "off"
+        self._noted.append((LEFT, found))
 
     # --- what is there ------------------------------------------------------------------------------------------
 
@@ -283,6 +302,8 @@ class Stand:
 
 class RealStand(Stand):
     """The real programs under names of this test's: passt shows neither its environment nor a path of ours."""
+
+    kind = "real "
 
     def answers(self, port: int) -> bool:
         """No guest runs behind it: passt accepts."""

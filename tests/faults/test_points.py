@@ -158,6 +158,7 @@ def killed(stand: Stand, name: str, passes: int = 1, *, at: str = "") -> Scene:
     word = (at or name).partition(".")[0]
     scene = Scene(stand, FAILING.get(name, ""), own=LOST.get(word, ""))
     before, during = SCENES.get(at or name) or SCENES[word]
+    stand.note_point(name, "qemu-passt" if word in LOST else "slirp-helper" if word == "slirp" else "passt")
     assert stand.begin()
     stand.quiet = stand.descriptors()
     with stand.client() as connection:
@@ -179,6 +180,7 @@ def whole(stand: Stand, scene: Scene) -> None:
         domains = stand.consistent(connection)
         assert "is taken by" not in stand.log(), "a helper ran that the daemon did not know of"
         assert [domain.name for domain in domains] in ([], ["one"])
+        stand.note_left(domains)
         if domains and domains[0].is_active():
             live = list(ElementTree.fromstring(domains[0].xml()).iter("interface"))
             assert 1 <= len(live) <= 2
@@ -206,6 +208,7 @@ def test_a_daemon_killed_while_it_takes_over_leaves_as_much_to_the_next(stand: S
     scene = killed(stand, AFTER[name] or "start.watched")
     if not AFTER[name]:
         kill(scene, "/qemu-system")
+    stand.note_point(name, "passt")
     assert not stand.begin(name), f"'{name}' was not reached\n{stand.log()}"
     assert stand.ended == -signal.SIGKILL, stand.log()
     whole(stand, scene)

@@ -52,6 +52,7 @@ def whole(stand: Stand, scene: Scene) -> None:
     assert stand.begin(), stand.log()
     with stand.client() as connection:
         (domain,) = connection.domains()
+        stand.note_left([domain])
         if domain.is_active():
             stand.until(lambda: stand.answers(scene.first), "the guest's network is not back")
             for pid in stand.running("/passt"):
@@ -69,6 +70,7 @@ def whole(stand: Stand, scene: Scene) -> None:
 @pytest.mark.parametrize("name", ["start.bound", "start.qemu", "start.identified", "start.ready", "start.written"])
 def test_a_start(stand: Stand, name: str) -> None:
     scene = Scene(stand)
+    stand.note_point(name, "vhost-user")
     assert stand.begin(name)
     with stand.client() as connection, suppress(VirletError):
         connection.define(scene.xml).start()
@@ -97,6 +99,7 @@ def test_what_happens_to_a_running_guest(stand: Stand, name: str, what: str) -> 
         if what == "detach":
             scene.attach(domain)
     stand.end()
+    stand.note_point(name, "vhost-user")
     assert stand.begin(name)
     with stand.client() as connection, suppress(VirletError):
         getattr(scene, what)(one(connection))
