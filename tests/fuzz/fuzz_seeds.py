@@ -336,23 +336,29 @@ def words_of(text: str) -> tuple[bytes, ...]:
     return tuple(text.encode().split(b"|"))
 
 
-PASST_SAYS = (
-    "DHCP:\n    assign: 192.0.2.15\n    mask: 255.255.255.0\n    router: 192.0.2.1\n",
-    "NDP/DHCPv6:\n    assign: 2001:db8::15\n    router: fe80::1\n    our link-local: fe80::2\n",
-    "No routable interface for IPv6: IPv6 is disabled\nDHCP:\n    assign: 0.0.0.0\n    mask: 24\nready\n",
-)
-"""passt's words about the addresses that it copied from its host."""
-
-
 def facts_files() -> list[bytes]:
-    """Whole facts of a QEMU, small and larger, and one that lacks a member."""
+    """Whole facts of a QEMU, small and larger, some of what two real ones have said, and one that lacks a member."""
     small = QemuFacts("/usr/bin/qemu-system-x86_64", "x86_64", (7, 2, 0), netdevs={"user": frozenset({"net"})})
     board = MachineType("pc-q35-11.1", 4096, alias="q35", acpi=True)
     model = CpuModel("Skylake-Client", usable=False, missing=frozenset({"pcid", "invpcid"}))
     larger = replace(small, version=(11, 1, 3), machines={board.name: board}, cpus={model.name: model})
-    plain = [to_plain(each) for each in (small, larger)]
-    lacking = {key: value for key, value in json.loads(json.dumps(plain[0])).items() if key != "cpus"}
-    return [json.dumps(each).encode() for each in (*plain, lacking)]
+    plain = [json.loads(json.dumps(to_plain(each))) for each in (small, larger)]
+    lacking = {key: value for key, value in plain[0].items() if key != "cpus"}
+    return [json.dumps(each).encode() for each in (*plain, *_real_facts(plain[0]), lacking)]
+
+
+def _real_facts(whole: dict[str, object]) -> Iterator[dict[str, object]]:
+    """The last few of each kind of thing that a recorded QEMU has."""
+    for path in sorted(TESTS.glob("plan/facts/*.json")):
+        found = dict(whole)
+        for name, value in json.loads(path.read_text()).items():
+            if name in ("machines", "cpus"):
+                found[name] = {each["name"]: each for each in value[-3:]}
+            elif isinstance(value, dict):
+                found[name] = dict(list(value.items())[-3:])
+            else:
+                found[name] = value[-3:] if isinstance(value, list) else value
+        yield found
 
 
 def status_files() -> list[bytes]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from uuid import UUID
 
 from fuzz_monitor import GREETING, talk
+from fuzz_samples import HMP_SAYS, PASST_HELP, PASST_SAYS
 from fuzz_seeds import (
     DOMAINS,
     JSON_WORDS,
     ODD_DOMAINS,
     ODD_XML,
-    PASST_SAYS,
     PROGRAMS,
     SLIRP_LINES,
     WIRE_WORDS,
@@ -374,8 +374,7 @@ TARGETS = (
            words_of("DHCP:\n|NDP/DHCPv6:\n|    assign: |    mask: |    router: |192.0.2.1|::1|fe80::1|0.0.0.0|\n|\t"),
            ("plan/follow.py:^(copied|_given|_address)",), errors=()),
     Target("hmp", "a process id of at most nine digits, 0 for none; never an exception", hmp,
-           lambda: texts("hub 0\n \\ hub0port1: passt-net0: index=0,type=passt,stream,connected to pid 4711\n",
-                         "passt-net0: index=0,type=passt,not connected\n"),
+           lambda: texts(*HMP_SAYS),
            words_of("passt-net0: |connected to pid |4711|99999999999| |\n|\r|index=0,|²|\0|:"),
            ("engine/forked.py:^_pid_in",), errors=()),
     Target("settings", "settings of the right types, or an error that names the file", settings,
@@ -399,7 +398,7 @@ TARGETS = (
                   "--prefix-ipv6|--prefix-length-ipv6|--guest-mac|--restrict|\0|=|tcp|udp|:|-|[::1]|10.0.2.3|/24|99999|"
                   "0|22|cmd|unix|/x|é|²|-1| "), ("slirp/options.py",), errors=(BadOption,), spared="_Parser"),
     Target("passt-help", "options without dashes; never an exception", passt_help,
-           lambda: texts("Usage\n  -a, --address ADDR[/PREFIX_LEN]\n  -t, --tcp-ports SPEC\n    --fd FD\n"),
+           lambda: texts(*PASST_HELP),
            words_of("  -a, |--address| ADDR/PREFIX|\n|--|-|--fd| |\t|é|\0|--no-map-gw|1.5: "),
            ("engine/probe_passt.py:^parse_options",), errors=()),
     Target("monitor", "answers, events and errors of ours; the connection is closed and no task is left", talk,

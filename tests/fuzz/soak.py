@@ -78,7 +78,8 @@ class Soak:
         self.cover.count()
         if grow:
             seeds = target.seeds()
-            keep(target.name, [data for data in kept if len(data) <= SMALL and data not in seeds])
+            found = [data for data in kept if len(data) <= SMALL and data not in seeds]
+            keep(target.name, dict.fromkeys((*corpus(target.name), *found)))
         size = resident()
         self.accepted += sum(throw(target, data) for data in supply)
         more = (resident() - size) >> 20

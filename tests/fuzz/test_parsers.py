@@ -43,6 +43,11 @@ def test_a_parser_accepts_something(target: Target) -> None:
     assert any(throw(target, data) for data in target.seeds())
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_parser_has_kept_inputs(target: Target) -> None:
+    assert corpus(target.name)
+
+
 def _spoiled(data: bytes) -> None:
     if data == b"slow":
         while True:
