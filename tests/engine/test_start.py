@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -438,3 +439,16 @@ async def test_a_start_that_is_refused_since_a_qemu_runs_touches_nothing_of_its_
     await third.suspend(uuid)
     await third.destroy(uuid, 0)
     assert not children(dirs)
+
+
+async def test_a_start_waits_a_moment_for_a_qemu_that_is_about_to_be_gone(
+    driver: QemuDriver, xml: Xml, dirs: Dirs
+) -> None:
+    uuid = (await driver.define(xml(), 0)).uuid
+    log = dirs.state / "log" / str(uuid) / "qemu.log"
+    log.parent.mkdir(parents=True)
+    leaving = os.open(log, os.O_WRONLY | os.O_CREAT)
+    fcntl.flock(leaving, fcntl.LOCK_EX)
+    asyncio.get_running_loop().call_later(0.2, os.close, leaving)
+    await driver.start(uuid, 0, None)
+    await driver.destroy(uuid, 0)

@@ -6,6 +6,7 @@ anybody.  Each step registers its undo.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 
 GRACE = 2.0
 """Seconds that a program has to end when the start that needed it has failed: it holds nothing worth flushing."""
+LEAVING = 1.0
+"""Seconds for a QEMU to be gone that has closed its monitor, where that is all we know of it."""
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Launch:
     async def bring_up(self, undo: AsyncExitStack, *, paused: bool) -> Run:
         """Everything up to ``cont``."""
         with FdTable() as fds:
-            self._claim(fds)
+            await self._claim(fds)
             self.record = self._prepare(undo)
             undo.callback(fds.unlink)
             undo.push_async_callback(self._leave_taps)
@@ -152,12 +155,12 @@ class Launch:
             if net.helper is not None and not net.helper.waits_for and net.helper.forked is None
         )
 
-    def _claim(self, fds: FdTable) -> None:
+    async def _claim(self, fds: FdTable) -> None:
         """Before anything of the guest's is touched: a QEMU of its that we do not know of needs all of that."""
         plan = self.plan
         make_private(plan.log.path.parent)
         fds.open((plan.log,))
-        _lock(fds[plan.log], plan.name)
+        await _lock(fds[plan.log], plan.name)
         point("start.logged")
         cap(plan.log.path)
 
@@ -348,21 +351,29 @@ class Launch:
         return run
 
 
-def _lock(log_fd: int, name: str) -> None:
+async def _lock(log_fd: int, name: str) -> None:
     """Lock the guest's log: QEMU inherits it, so the lock lasts as long as QEMU does, whatever a status file says.
 
     Two QEMUs on one disk would destroy it.  Raises :class:`OperationInvalid` when another holds it; a filesystem that
     knows no locks gives no such help.
     """
-    try:
-        fcntl.flock(log_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OperationInvalid(
-            f"a QEMU of '{name}' runs already, although it is not known to this daemon",
-            hint="find it: fuser its qemu.log, see virlet info; and end it",
-        ) from None
-    except OSError as error:
-        log.warning("%s: its log cannot be locked: %s", name, error.strerror)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LEAVING
+    while True:
+        try:
+            fcntl.flock(log_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if loop.time() >= deadline:
+                raise OperationInvalid(
+                    f"a QEMU of '{name}' runs already, although it is not known to this daemon",
+                    hint="find it: fuser its qemu.log, see virlet info; and end it",
+                ) from None
+        except OSError as error:
+            log.warning("%s: its log cannot be locked: %s", name, error.strerror)
+            return
+        else:
+            return
+        await asyncio.sleep(0.01)  # No event tells that a lock is free, but to a thread that nobody could call back.
 
 
 def _dialled(net: NetPlan) -> Path | None:
