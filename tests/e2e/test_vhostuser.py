@@ -39,9 +39,9 @@ def define(one: Session, xml: str, extra: str = SHARED) -> None:
     one.define(domain("switched", xml, extra=extra, cmdline=f"{CMDLINE} virlet.nonet"))
 
 
-def starting(one: Session) -> subprocess.Popen[str]:
+def starting(one: Session, *words: str) -> subprocess.Popen[str]:
     """``virsh start``, which will take its time."""
-    argv = ["virsh", "-c", one.uri, "-q", "start", "switched"]
+    argv = ["virsh", "-c", one.uri, "-q", "start", "switched", *words]
     return subprocess.Popen(argv, env=one.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -150,6 +150,17 @@ def test_a_start_that_waits_is_ended_by_destroy(one: Session, mode: str, inside:
     until(lambda: one.helpers("qemu") == [], "QEMU ends")
     until(lambda: one.runtime_files() == [], lambda: str(one.runtime_files()))
     assert not (one.base / "late.sock").exists()
+
+
+def test_a_start_that_waits_ends_with_the_client_that_its_guest_would_have_ended_with(one: Session) -> None:
+    define(one, nic(one.base / "late.sock", "server"))
+    with starting(one, "--autodestroy") as start:
+        until(lambda: "waits for the vhost-user back end" in one.log(), one.log)
+        start.kill()
+    until(lambda: one.helpers("qemu") == [], "QEMU ends")
+    until(lambda: one.runtime_files() == [], lambda: str(one.runtime_files()))
+    assert one.virsh("domstate", "switched") == "shut off"
+    assert "Traceback" not in one.log()
 
 
 def test_a_back_end_that_comes_late_is_in_time(one: Session) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from uuid import UUID
 
@@ -44,6 +45,8 @@ class QemuDriver:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._follower = Follower(context)
+        self._starts: dict[asyncio.Task[object], object] = {}
+        """Who is at work on a start, and the client that its guest ends with."""
 
     # Node
 
@@ -230,12 +233,20 @@ class QemuDriver:
                 raise OperationInvalid("domain is gone")
             await self._context.know(definition.devices.emulator, definition.os.arch)
             await self._context.know_passts(definition.devices.interfaces)
-            await start(
-                guest,
-                definition,
-                paused=bool(flags & CreateFlags.PAUSED),
-                owner=owner if flags & CreateFlags.AUTODESTROY else None,
-            )
+            mortal = owner if flags & CreateFlags.AUTODESTROY else None
+            with self._starting(mortal):
+                await start(guest, definition, paused=bool(flags & CreateFlags.PAUSED), owner=mortal)
+
+    @contextmanager
+    def _starting(self, owner: object) -> Iterator[None]:
+        """What is done here is given up when *owner* leaves: it may wait for somebody else's program without end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._starts[task] = owner
+        try:
+            yield
+        finally:
+            del self._starts[task]
 
     async def suspend(self, uuid: UUID) -> None:
         """Stop its CPUs."""
@@ -264,8 +275,14 @@ class QemuDriver:
         await power.destroy(self._find(uuid), flags)
 
     async def owner_gone(self, owner: object) -> None:
-        """Destroy what that connection started with AUTODESTROY, and close the descriptors that it gave."""
+        """Destroy what that connection started with AUTODESTROY, and close the descriptors that it gave.
+
+        A start that is under way is undone.  One that is about to begin, or was so far that it could not be, needs
+        another call when it has ended.
+        """
         self._context.fd_groups.owner_gone(owner)
+        for task in [task for task, whose in self._starts.items() if whose is owner]:
+            task.cancel()
         orphans = [each for each in self._context.guests if each.run is not None and each.run.owner is owner]
         for guest in orphans:
             with suppress(OperationInvalid):  # It has ended by itself meanwhile.
