@@ -12,14 +12,14 @@ from virlet.fault import point
 from virlet.model.lifecycle import Action
 from virlet.proc.process import ExitStatus
 
-__all__ = ["end_qemu", "ended", "remove_logs"]
+__all__ = ["LAST_WORDS", "end_qemu", "ended", "remove_logs"]
 
 log = logging.getLogger(__name__)
 
 GRACE = 10.0
 """Seconds that QEMU has to flush its disks after SIGTERM; 200 writes to a qcow2 take it 8 to 14 ms."""
 LAST_WORDS = 1.0
-"""Seconds for what QEMU wrote to its monitor before it ended to be read."""
+"""Seconds between the end of QEMU's monitor and that of its process, whichever comes first."""
 
 
 async def end_qemu(guest: Guest, run: Run, why: Action, *, kill: bool = True) -> None:

@@ -86,7 +86,7 @@ class Follower:
             log.info("the host's nameservers: %s", ", ".join(now.nameservers) or "none")
         self._known = now
         for guest in self._context.guests:
-            for helper in tuple(guest.run.helpers.values()) if guest.run is not None else ():
+            for helper in tuple(guest.run.helpers.values()) if guest.run is not None and guest.run.reachable else ():
                 helper.follow(now)
 
     def close(self) -> None:

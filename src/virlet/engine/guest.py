@@ -97,6 +97,11 @@ class Run:
         self.record = replace(self.record, returning=others)
 
     @property
+    def reachable(self) -> bool:
+        """QEMU can be asked and told something; one that has not answered this daemon yet cannot."""
+        return not self.monitor.closed.done()
+
+    @property
     def stopping(self) -> bool:
         """Nothing is repaired any more."""
         return self.ending is not None or not self.process.running

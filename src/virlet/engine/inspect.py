@@ -138,6 +138,8 @@ def details(guest: Guest) -> Facts:
     found["tainted"] = list(run.taints)
     found["confined"] = f"no: {run.record.unconfined}" if run.record.unconfined else "yes, to its own files"
     found["monitor"] = str(run.record.monitor)
+    if not run.reachable:
+        found["unreachable"] = run.monitor.closed.result()
     found["helpers"] = [
         {
             "alias": alias,

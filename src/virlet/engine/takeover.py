@@ -15,7 +15,7 @@ from virlet.engine.anew import regain, resume
 from virlet.engine.belongings import own_monitor, remove_files
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash
-from virlet.engine.ending import end_qemu
+from virlet.engine.ending import LAST_WORDS, end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.inbox import Inbox, hear, watch_end
@@ -106,6 +106,7 @@ def _owned(guest: Guest, record: Record, process: Process) -> Run:
     number = _number(guest.context, record.id)
     monitor = Monitor.unreachable(record.name, "it has not answered since virletd began")
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
+    run.ending = ending_of(record) or (Action.DESTROY if record.autodestroy else None)
     # All of them before anything is done with one: what is saved next has to name each.
     run.helpers.update({item.alias: Helper(guest, guest.tasks, item) for item in record.helpers})
     _register(guest, run)
@@ -156,7 +157,7 @@ async def _talk(guest: Guest, run: Run, record: Record) -> None:
     """Do with QEMU whatever has to be done, when it answers; who wants to change the guest waits until then."""
     try:
         async with guest.job.hold("take-over", patient=True):
-            await _talk_as_job(guest, run, record)
+            await _talk_as_job(guest, run)
     except Exception as error:  # Of any kind: the guest is ours, it can be destroyed, and its end is noticed.
         if guest.run is run:
             failed(guest.context, record, None, error)
@@ -165,16 +166,16 @@ async def _talk(guest: Guest, run: Run, record: Record) -> None:
             guest.context.status.problems.remove(said)
 
 
-async def _talk_as_job(guest: Guest, run: Run, record: Record) -> None:
+async def _talk_as_job(guest: Guest, run: Run) -> None:
     inbox = Inbox()
     await _reach(guest, run, inbox)
     point("adopt.connected")
     try:
-        await _catch_up(guest, run, record)
+        await _catch_up(guest, run)
         point("adopt.caught-up")
     finally:
         hear(guest, run, inbox)
-    if run.monitor.closed.done():
+    if not run.reachable:
         return  # Nothing can be asked of it, nor done for it.
     await settle_interfaces(guest, run)
     point("adopt.settled")
@@ -185,6 +186,9 @@ async def _talk_as_job(guest: Guest, run: Run, record: Record) -> None:
             helper.tell_lost()
             helper.revive()
     resume(guest, run)
+    if _silence(guest, run) in guest.context.status.problems and (now := guest.uplinks()) is not None:
+        for helper in tuple(run.helpers.values()):
+            helper.follow(now)  # Of what has changed meanwhile it was not told.
 
 
 async def _reach(guest: Guest, run: Run, inbox: Inbox) -> None:
@@ -202,11 +206,23 @@ async def _reach(guest: Guest, run: Run, inbox: Inbox) -> None:
                 log.debug("%s: %s", record.name, error)
                 await asyncio.sleep(AGAIN)
     except VirletError as error:
+        if isinstance(error, MonitorClosed) and await run.process.ended_within(LAST_WORDS):
+            return
         # Its QEMU runs all the same, so it is shown, its end is noticed, and it can be destroyed.
         run.monitor = Monitor.unreachable(record.name, str(error))
         why = f"guest '{record.name}' runs, but can only be destroyed (virlet destroy {record.name}): {error}"
         guest.context.status.problems.append(why)
         log.error("%s", why)
+        _end_begun(guest, run)
+
+
+def _end_begun(guest: Guest, run: Run) -> bool:
+    """Go on with an end that was begun, or that is due since its client is gone; whether there is one."""
+    if run.ending is None:
+        return False
+    why = ", whose client is gone" if run.record.autodestroy else ""
+    guest.context.tasks.start(end_qemu(guest, run, run.ending), f"end of '{guest.name}'{why}")
+    return True
 
 
 def _silence(guest: Guest, run: Run) -> str:
@@ -217,15 +233,15 @@ def _silence(guest: Guest, run: Run) -> str:
 
 
 def tell_silent(guest: Guest) -> None:
-    """The daemon begins without it."""
+    """The daemon begins without it; an end that was begun needs no answer."""
     run = guest.run
-    if run is not None:
+    if run is not None and not _end_begun(guest, run):
         why = _silence(guest, run)
         guest.context.status.problems.append(why)
         log.warning("%s", why)
 
 
-async def _catch_up(guest: Guest, run: Run, record: Record) -> None:
+async def _catch_up(guest: Guest, run: Run) -> None:
     """Learn what has happened meanwhile, and do what nobody was there to do."""
     said = await _status(guest, run)
     if said is None:
@@ -236,13 +252,11 @@ async def _catch_up(guest: Guest, run: Run, record: Record) -> None:
         guest.act(missed)
     elif state is not guest.state:
         guest.move(state, reason)
-    tasks = guest.context.tasks
-    if (ending := ending_of(record)) is not None:
-        tasks.start(end_qemu(guest, run, ending), f"end of '{guest.name}'")
-    elif record.autodestroy:
-        tasks.start(end_qemu(guest, run, Action.DESTROY), f"end of '{guest.name}', whose client is gone")
-    elif state is DomainState.SHUTDOWN:
-        tasks.start(end_qemu(guest, run, Action.GONE), f"end of '{guest.name}', which has powered off")
+    if _end_begun(guest, run):
+        return
+    if state is DomainState.SHUTDOWN:
+        ending = end_qemu(guest, run, Action.GONE)
+        guest.context.tasks.start(ending, f"end of '{guest.name}', which has powered off")
     elif state is DomainState.CRASHED:
         after_crash(guest, run)
 

@@ -1,0 +1,44 @@
+"""What a guest does, and what is done to its QEMU, while no virletd looks: the next one makes it right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from domains import domain
+from session import Session, session
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+CMDLINE = "console=ttyS0 quiet virlet.nonet"
+
+
+@pytest.fixture
+def one() -> Iterator[Session]:
+    with session() as fresh:
+        fresh.start_daemon()
+        yield fresh
+
+
+def test_a_qemu_that_stands_still_holds_no_daemon_back_and_is_taken_over_when_it_goes_on(one: Session) -> None:
+    one.define(domain("still", cmdline=CMDLINE))
+    one.virsh("start", "still")
+    (qemu,) = one.helpers("qemu")
+    one.stop_daemon(signal.SIGKILL)
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        one.start_daemon()
+        assert time.monotonic() - begin < 4
+        assert one.virsh("domstate", "still") == "running"
+        assert "does not answer" in one.virlet("doctor", check=False)
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+    one.virsh("suspend", "still")
+    assert one.virsh("domstate", "--reason", "still") == "paused (user)"
+    assert "does not answer" not in one.virlet("doctor", check=False)
+    one.virsh("destroy", "still")
+    assert not one.helpers("qemu")
