@@ -88,6 +88,13 @@ class Helper:
             return "restarting" if self._busy or self._reach.open else "waiting for the guest"
         return "running"
 
+    @property
+    def why(self) -> str:
+        """Why it was given up, and what to do about it; empty while it is not."""
+        if not self.record.gave_up or self._reviving:
+            return ""
+        return self.record.why or self._given_up("an older virletd has told its log why")
+
     def keep(self, kept: FdTable | None) -> None:
         """Descriptors that its successors will need; closed with the helper."""
         self._reach.keep(kept)
@@ -292,19 +299,21 @@ class Helper:
 
     async def give_up(self, why: str) -> None:
         """Restart it no more until somebody asks for it; its guest's cable is out meanwhile."""
-        plan = self.record.plan
+        sentence = self._given_up(why)
         self.following.give_up()
-        self.record, self._reviving = replace(self.record, gave_up=True), False
+        self.record, self._reviving = replace(self.record, gave_up=True, why=sentence), False
         self._host.save()
-        self._tell(
-            "gave-up",
-            f"{plan.name} of {self.alias} is not restarted: {why}."
-            f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up",
-        )
+        self._tell("gave-up", sentence)
         try:
             await self._host.execute("set_link", {"name": self.alias, "up": False})
         except QmpError as error:
             log.debug("%s: %s", self.alias, error)  # The guest has just given the card back.
+
+    def _given_up(self, why: str) -> str:
+        return (
+            f"{self.record.plan.name} of {self.alias} is not restarted: {why}."
+            f" The guest's link is down; when the cause is gone: virlet link {quote(self._host.name)} {self.alias} up"
+        )
 
     def _tell(self, kind: str, message: str) -> None:
         self._host.tell(self.alias, kind, message)

@@ -146,6 +146,7 @@ def details(guest: Guest) -> Facts:
             "name": helper.record.plan.name,
             "pid": helper.process.pid if helper.process is not None else None,
             "condition": helper.condition,
+            "why": helper.why or None,
             "restarts": helper.record.restarts,
             "log": _log_of(helper.record.plan),
         }

@@ -101,6 +101,8 @@ class HelperRecord:
     """Of the sockets behind ``plan.fds``, in that order, where they are used again (:data:`OnLoss.REUSE`)."""
     pid_file: Path | None = None
     """In which a process that QEMU has started wrote its pid, outside our directories."""
+    why: str = ""
+    """Why it was given up, and what to do about it, as its user was told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ def xml(app: App, name: str, inactive: bool, secure: bool) -> None:
 def info(app: App, name: str) -> None:
     """Show what is known about a domain.
 
-    From virletd also what stands behind it: processes, network backends, logs.
+    From virletd also what stands behind it: processes, network backends, logs; and of a network that was given up, why
+    that was and what to do about it.
     """
     with app.connection() as server:
         domain = app.find(server, name)
