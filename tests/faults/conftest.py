@@ -29,7 +29,7 @@ def nursery() -> Iterator[Nursery]:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the fake QEMU and passt under the real ones' names."""
     path = tmp_path_factory.mktemp("fakes")
-    install(path / "qemu-system-x86_64", "qemu")
+    install(path / "qemu-system-x86_64", "qemu", {"links": "say"})
     install(path / "passt", "passt")
     return path
 

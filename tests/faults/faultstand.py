@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -16,6 +17,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tally import KILLED, LEFT
 
@@ -269,7 +271,25 @@ class Stand:
             if state not in ((DomainState.RUNNING, DomainState.PAUSED) if domain in active else (DomainState.SHUTOFF,)):
                 odd.append(f"{domain.name} is {state.name}")
         ports = [each.get("start", "") for nic in (*passts, *own) for each in nic.iterfind("portForward/range")]
-        return odd + [f"port {port} does not answer" for port in ports if not self.answers(int(port))]
+        odd += [f"port {port} does not answer" for port in ports if not self.answers(int(port))]
+        return odd + [each for domain in active for each in self._odd_links(domain)]
+
+    def _odd_links(self, domain: Domain) -> Iterator[str]:
+        """Cables that are not as the XML has them, in QEMU's words, and helpers that nobody starts any more."""
+        log = self.inside / (self.base / "s/virlet/log" / str(domain.uuid) / "qemu.log").relative_to("/")
+        said = log.read_text(errors="replace").rpartition(" starts '")[2]
+        states = dict(re.findall(r"^fake-qemu: link of (\w+): (\w+)$", said, re.MULTILINE))
+        for nic in ElementTree.fromstring(domain.xml()).iter("interface"):
+            found, link = nic.find("alias"), nic.find("link")
+            if found is None:
+                return  # It has ended meanwhile.
+            alias, wanted = found.get("name", ""), "up" if link is None else link.get("state")
+            if states.get(alias, wanted) != wanted:  # A real QEMU does not say.
+                yield f"the link of {alias} is {states[alias]}, not {wanted}"
+        helpers: Any = domain.details().get("helpers", ())
+        for helper in helpers:
+            if helper["condition"] != "running" or helper["why"]:
+                yield f"{helper['alias']} {helper['condition']}: {helper['why']}"
 
     def nothing(self, connection: Connection) -> None:
         """End every guest and forget it: nothing is left."""

@@ -30,6 +30,10 @@ POINTS = sorted(
 BOTH = Affect.LIVE | Affect.CONFIG
 
 
+def pulled(nic: str) -> str:
+    return nic.replace("</interface>", "<link state='down'/></interface>")
+
+
 class Scene:
     """One guest and its two networks; *daemons* say what happens before the fault, in it, and what it needs."""
 
@@ -38,7 +42,9 @@ class Scene:
         self.extra = SCRATCH.format(base=stand.base, lost=own) if own else refused and REFUSING.format(refused)
         first, second, third = free_ports(3)
         card = OWN if own else PASST
-        self.nic, self.second = card.format(n=1, port=first), card.format(n=2, port=second)
+        self.nic, self.plugged = card.format(n=1, port=first), card.format(n=2, port=second)
+        self.second = pulled(self.plugged)
+        """Comes with its cable out, which the next daemon has to see to."""
         self.slirp = SLIRP.format(n=3, port=third)
 
     def xml(self, *devices: str) -> str:
@@ -98,6 +104,11 @@ SCENES: dict[str, tuple[Step, Step]] = {
     "file.replaced": (Scene.defined, lambda scene, connection: one(connection).start()),
     "spawn": (Scene.defined, lambda scene, connection: one(connection).start()),
     "redefine": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.second, Affect.CONFIG)),
+    "update.linked": (Scene.attached, lambda scene, connection: one(connection).update_device(scene.plugged, BOTH)),
+    "update.written": (
+        Scene.started,
+        lambda scene, connection: one(connection).update_device(pulled(scene.nic), Affect.LIVE),
+    ),
     "undefine": (Scene.defined, lambda scene, connection: one(connection).undefine()),
     "start": (Scene.defined, lambda scene, connection: one(connection).start()),
     "attach": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.second, BOTH)),

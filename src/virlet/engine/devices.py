@@ -14,7 +14,8 @@ from virlet.engine.live import with_backend
 from virlet.engine.plug import plug
 from virlet.engine.unplug import unplug
 from virlet.enums import Affect, ErrorDomain
-from virlet.errors import BadConfig, OperationInvalid, OperationUnsupported, Problem
+from virlet.errors import BadConfig, OperationInvalid, OperationUnsupported, Problem, VirletError
+from virlet.fault import point
 from virlet.model.domain import Device, Domain, parse_device
 from virlet.model.fresh import RandomFresh
 from virlet.model.interface import Interface
@@ -136,17 +137,28 @@ async def _update_live(guest: Guest, wanted: Wanted) -> None:
     old = _running_nic(guest, wanted)
     new = merge_update(old, wanted)
     helper = guest.running().helpers.get(old.alias or "")
-    given_up = helper is not None and helper.record.gave_up
-    held = helper is not None and helper.record.unplugged
-    if new.link_up != old.link_up and not given_up and not (held and new.link_up):
-        await guest.execute("set_link", {"name": old.alias, "up": new.link_up})
+    if new.link_up and not old.link_up and (helper is None or not helper.unlinked):
+        await guest.execute("set_link", {"name": old.alias, "up": True})
+        point("update.linked")
+    # A cable is out on record before it is, and until it is in: see virlet.engine.links.
+    _replace_live(guest, old, new)
+    point("update.written")
+    if old.link_up and not new.link_up:
+        try:
+            await guest.execute("set_link", {"name": old.alias, "up": False})
+        except VirletError:
+            _replace_live(guest, new, old)
+            raise
+    if helper is not None and helper.record.gave_up and new.link_up:
+        helper.revive()  # It raises the link when there is a network behind it.
+
+
+def _replace_live(guest: Guest, old: Interface, new: Interface) -> None:
     live = guest.live
     if live is not None and old in live.devices.interfaces:
         guest.live = replace_interface(live, live.devices.interfaces.index(old), new)
         guest.changed()
         guest.save()
-    if helper is not None and given_up and new.link_up:
-        helper.revive()  # It raises the link when there is a network behind it.
 
 
 # What is meant

@@ -38,10 +38,6 @@ class Followed(Protocol):
         """Start it, whatever has kept it from that."""
         ...
 
-    async def raise_link(self) -> None:
-        """Put the guest's cable in again."""
-        ...
-
 
 class Following:
     """The part of a helper that looks at the network."""
@@ -126,8 +122,6 @@ class Following:
             if self._why:
                 self._leaving = process
                 self._tasks.start(self._replace(process), f"replacement of {self._what}")
-            elif record.unplugged:  # The daemon that took it out has died.
-                self._tasks.start(self._helper.raise_link(), f"link of {record.alias}")
 
     async def _replace(self, process: Process) -> None:
         """End the process; what follows is a restart that counts as none.

@@ -95,6 +95,11 @@ class Helper:
             return ""
         return self.record.why or self._given_up("an older virletd has told its log why")
 
+    @property
+    def unlinked(self) -> bool:
+        """The guest's cable is out on its account."""
+        return self.record.gave_up or self.record.unplugged
+
     def keep(self, kept: FdTable | None) -> None:
         """Descriptors that its successors will need; closed with the helper."""
         self._reach.keep(kept)
@@ -197,7 +202,11 @@ class Helper:
 
     def revive(self) -> None:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""
-        if self.process is not None or self._busy or self.over:
+        if self._busy or self.over:
+            return
+        if self.process is not None:
+            if self._attempt is None or self._attempt.done():
+                self._tasks.start(self.came_back(), f"link of {self.alias}")
             return
         if self.following.lacks_route:
             self.following.wait()
@@ -248,17 +257,29 @@ class Helper:
             self._host.joined(self.process)
         point("helper.written")
         process.proceed()
+        point("helper.proceeding")
         await self._confirm(before)
 
+    async def came_back(self) -> None:
+        """A process of it runs, whether or not whoever started it came to say so: its cable goes in."""
+        self._reviving = self.record.gave_up
+        await self.raise_link()
+
     async def raise_link(self) -> None:
-        """Put the cable in again that we took out, unless the user has pulled it meanwhile."""
+        """Put the cable in again that we took out, unless the user has pulled it meanwhile.
+
+        It is on record that it is out before it goes out, and until it has come in.  In memory, both happen at once:
+        who takes it out while QEMU is still about to answer has the last word.
+        """
         if not self._reviving and not self.record.unplugged:
             return
-        if self._host.link_wanted(self.alias):
-            await self._host.execute("set_link", {"name": self.alias, "up": True})
         self._reviving = False
-        self.record = replace(self.record, gave_up=False, unplugged=False)
-        self._host.save()
+        self.record = replace(self.record, gave_up=False, why="", unplugged=False)
+        try:
+            if self._host.link_wanted(self.alias):
+                await self._host.execute("set_link", {"name": self.alias, "up": True})
+        finally:
+            self._host.save()
 
     def _failed(self, error: SystemFailure) -> None:
         """It could not even be started: try again in a while, without end where the host is merely out of something."""

@@ -35,10 +35,6 @@ class DoorReach(Reach):
         self._spoken = 0
         """Size of its log when the present process began to write there."""
 
-    def regain(self, qemu: int) -> None:
-        if self._record.unplugged and self._helper.process is not None:  # The last daemon ended in between.
-            self._tasks.start(self._helper.raise_link(), f"link of {self._record.alias}")
-
     def connected(self) -> None:
         if not self._host.link_wanted(self._record.alias):
             # QEMU has taken the link of a back end that is there again up.
@@ -80,7 +76,8 @@ class DoorReach(Reach):
         self._host.save()
         await self._pull()
         await asyncio.sleep(seconds)
-        if not self._helper.over and not self._host.stopping:
+        # Where it has ended meanwhile, its successor puts the cable in, if there is one.
+        if self._helper.process is not None and not self._helper.over and not self._host.stopping:
             await self._helper.raise_link()
 
     async def _pull(self) -> None:

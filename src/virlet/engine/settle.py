@@ -10,6 +10,7 @@ from dataclasses import replace
 from virlet.engine.anew import regain
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
+from virlet.engine.links import links_as_wanted
 from virlet.engine.status import Attaching
 from virlet.engine.unplug import drop_chardev, drop_netdev, leave_taps, remove_nic
 from virlet.errors import OperationInvalid
@@ -30,6 +31,7 @@ async def settle_interfaces(guest: Guest, run: Run) -> None:
     """Make a guest that was taken over agree with its QEMU, which alone knows what devices there are."""
     try:
         await _settle(guest, run)
+        await links_as_wanted(guest, run)
     except OperationInvalid:
         log.info("%s has ended meanwhile", guest.name)
 

@@ -34,6 +34,7 @@ DEFAULTS: Mapping[str, object] = {
     "unplug": "obey",  # A device is to be taken away: obey, second (obeys when asked again), ignore or refuse.
     "sigterm": "obey",  # obey or ignore.
     "passt": "again",  # Its own passt has ended: again (it starts another one) or never.
+    "links": "",  # "say": what becomes of a network card's link is said on standard output.
 }
 
 
@@ -59,7 +60,6 @@ class FakeQemu:
         self._netdevs: dict[str, Backend] = {}
         self._diallers: dict[str, Dialler] = {}
         self._devices: dict[str, str] = {}
-        self._links: dict[str, bool] = {}
         self._named: dict[str, int] = {}
         self._status = "prelaunch" if ("-S", "") in self._options else "running"
         self._monitor: QmpServer | None = None
@@ -286,6 +286,8 @@ class FakeQemu:
             raise CommandError(f"Property '{arguments.get('driver')}.netdev' can't find value '{netdev}'")
         if name:
             self._devices[name] = str(arguments.get("driver"))
+            if netdev is not None:
+                self._say_link(name, "up")
         return {}
 
     def _device_del(self, arguments: Mapping[str, object]) -> object:
@@ -306,8 +308,12 @@ class FakeQemu:
         name = str(arguments["name"])
         if name not in self._devices and name not in self._netdevs:
             raise CommandError(f"Device '{name}' not found", "DeviceNotFound")
-        self._links[name] = arguments["up"] is True
+        self._say_link(name, "up" if arguments["up"] is True else "down")
         return {}
+
+    def _say_link(self, name: str, state: str) -> None:
+        if self.behaviour["links"] == "say":
+            print(f"fake-qemu: link of {name}: {state}", flush=True)
 
     def _announce_self(self, arguments: Mapping[str, object]) -> object:
         for backend in self._netdevs.values():
