@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from virlet.engine import anew, unplug
 from virlet.engine.anew import regain
+from virlet.engine.budget import Budget
 from virlet.engine.driver import QemuDriver
 from virlet.engine.guest import Guest
 from virlet.engine.helpers import Helper
 from virlet.engine.status import Returning
 from virlet.enums import Affect, EventId
-from virlet.errors import OperationTimeout
+from virlet.errors import OperationTimeout, SystemFailure
 from virlet.model.domain import format_device
 from virlet.model.interface import LinkState
 from virlet.plan.facts import Facts
@@ -268,3 +271,41 @@ async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(up: Up
     assert guest.running().record.returning == ()
     assert live(guest) == before
     assert helper_of(guest).record.restarts == 0
+
+
+async def test_a_host_that_is_out_of_something_is_waited_for(
+    up: Up, recorder: Recorder, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, _ = await up()
+    before, tries = live(guest), 0
+
+    async def out_of_descriptors(*_args: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise SystemFailure("cannot make a socket: Too many open files", errno=errno.EMFILE)
+
+    monkeypatch.setattr(anew, "Budget", partial(Budget, pause=0.01))
+    with monkeypatch.context() as patch:
+        patch.setattr(anew, "plug", out_of_descriptors)
+        lose(guest)
+        await until(lambda: tries == 4)
+        assert live(guest) == []
+        assert guest.running().returning("net0") is not None
+    await until(lambda: "restarted" in recorder.helpers)
+    assert recorder.helpers == ["lost", "restarted"]
+    assert live(guest) == before
+    assert guest.running().record.returning == ()
+    with socket.create_connection(("127.0.0.1", port), 5) as stream:
+        assert stream.recv(100)
+
+
+async def test_what_does_not_pass_is_given_up(up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*_args: object) -> None:
+        raise SystemFailure("no such thing", errno=errno.ENOENT)
+
+    guest, _ = await up()
+    monkeypatch.setattr(anew, "plug", refused)
+    lose(guest)
+    await until(lambda: recorder.helpers)
+    assert recorder.helpers == ["gave-up"]
+    assert guest.running().record.returning == ()

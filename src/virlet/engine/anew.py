@@ -8,21 +8,26 @@ What is under way is on record, and the next daemon goes on with it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 
+from virlet.engine.budget import Budget, Losses, passes
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
 from virlet.engine.live import with_backend
 from virlet.engine.plug import plug
 from virlet.engine.status import Returning
 from virlet.engine.unplug import remove_nic, unplug
-from virlet.errors import VirletError
+from virlet.errors import SystemFailure, VirletError
 from virlet.model.domain import format_device, parse_interface
 from virlet.model.interface import Interface
 from virlet.plan.hotplug import plan_attach
 
 __all__ = ["given_back", "regain", "resume"]
+
+log = logging.getLogger(__name__)
 
 _LATER = "its interface is plugged in anew as soon as the guest gives it back"
 _LEAVING = "the guest was asked for its interface, and has not given it back yet"
@@ -48,7 +53,7 @@ def resume(guest: Guest, run: Run) -> None:
 async def given_back(guest: Guest, run: Run, alias: str) -> None:
     """The guest has no such card any more: take away what was behind it, and plug it in anew if it is to return."""
     await remove_nic(guest, run, alias)
-    if run.returning(alias) is not None:
+    if run.returning(alias) is not None and alias not in run.unplugging:  # Else who waits for this plugs it in.
         await _plug_back_as_job(guest, run, alias)
 
 
@@ -96,13 +101,13 @@ def _present(guest: Guest, alias: str) -> bool:
     return guest.live is not None and any(nic.alias == alias for nic in guest.live.devices.interfaces)
 
 
-async def _plug_back_as_job(guest: Guest, run: Run, alias: str) -> None:
+async def _plug_back_as_job(guest: Guest, run: Run, alias: str, losses: Losses | None = None) -> None:
     async with guest.job.hold(f"plug in {alias} anew", patient=True):
-        await _plug_back(guest, run, alias)
+        await _plug_back(guest, run, alias, losses)
 
 
-async def _plug_back(guest: Guest, run: Run, alias: str) -> None:
-    """Here it is again, as it was when it left."""
+async def _plug_back(guest: Guest, run: Run, alias: str, losses: Losses | None = None) -> None:
+    """Here it is again, as it was when it left; soon, where the host is out of something, as *losses* says."""
     context, live, item = guest.context, guest.live, run.returning(alias)
     if item is None or guest.run is not run or run.stopping or live is None:
         return
@@ -111,6 +116,10 @@ async def _plug_back(guest: Guest, run: Run, alias: str) -> None:
         placed, hot = plan_attach(live, nic, context.facts, context.guest_dirs(guest.uuid), context.registry)
         await plug(guest, with_backend(placed, hot.net.backend), hot)
     except VirletError as error:
+        if isinstance(error, SystemFailure) and passes(error.errno):
+            losses = Losses(Budget()) if losses is None else losses
+            guest.tasks.start(_again(guest, run, item, losses, error), _what(guest, alias))
+            return
         run.stays_away(alias)
         guest.save()
         guest.tell(alias, "gave-up", f"{item.program} of {alias} is lost, and its interface: {error}")
@@ -121,3 +130,14 @@ async def _plug_back(guest: Guest, run: Run, alias: str) -> None:
     run.stays_away(alias)
     guest.save()
     guest.tell(alias, "restarted", f"{item.program} of {alias} runs again: its interface was plugged in anew")
+
+
+async def _again(guest: Guest, run: Run, item: Returning, losses: Losses, error: SystemFailure) -> None:
+    """Try once more in a while, without end, as for a helper that cannot be started."""
+    sentence = f"the interface {item.alias} of {item.program} cannot be plugged in again yet: {error}"
+    if losses.not_started(asyncio.get_running_loop().time(), error.errno):
+        log.warning("%s: %s", guest.name, sentence)
+    else:
+        guest.tell(item.alias, "lost", sentence)
+    await asyncio.sleep(losses.pause)
+    await _plug_back_as_job(guest, run, item.alias, losses)

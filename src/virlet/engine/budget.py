@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from virlet.proc.process import ExitStatus
 
-__all__ = ["Budget", "Losses"]
+__all__ = ["Budget", "Losses", "passes"]
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 """What a process does not do to itself: a user, or a kernel that is out of memory, has ended it."""
 _SCARCE = frozenset(
     {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 )
-"""The host is out of something: no fault of the helper's, and it passes."""
+"""The host is out of something."""
+
+
+def passes(error: int | None) -> bool:
+    """Whether the host is out of something, which is no fault of what was tried, and passes."""
+    return error in _SCARCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Losses:
 
     def not_started(self, now: float, error: int | None) -> bool:
         """No process could be started because of *error*; True when that is the host's trouble, and known already."""
-        if error in _SCARCE:
+        if passes(error):
             self._scarce += 1
             return self._scarce > 1
         self._note(self._own, now)
