@@ -23,6 +23,7 @@ from virlet.engine.helpers import Helper
 from virlet.engine.reach import run_helper
 from virlet.engine.status import HelperRecord
 from virlet.engine.tasks import Tasks
+from virlet.errors import OperationTimeout
 from virlet.fake.programs import install
 from virlet.plan.base import Dial, HelperPlan, OnLoss, Ready
 from virlet.plan.follow import ROUTE, Follow, Uplinks
@@ -38,6 +39,8 @@ class Qemu:
         self.asked: list[tuple[str, Mapping[str, object]]] = []
         self.told: list[tuple[str, str]] = []
         self.network: Uplinks | None = Uplinks()
+        self.silent = False
+        """It answers nothing."""
         self.helper: Helper | None = None
         self._loop = asyncio.get_running_loop()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -82,6 +85,8 @@ class Qemu:
         return self.plugged
 
     async def execute(self, command: str, arguments: Mapping[str, object]) -> object:
+        if self.silent:
+            raise OperationTimeout(f"no answer to {command}")
         self.asked.append((command, arguments))
         return {}
 
@@ -299,3 +304,28 @@ async def test_one_that_needs_a_route_waits_where_there_is_none_and_tries_where_
         qemu.network = Uplinks(frozenset({(4, "eth0")}))
         helper.follow(qemu.network)
         assert helper.record.seen is not None
+
+
+async def test_a_cable_is_out_on_record_until_qemu_has_put_it_in(qemu: Qemu) -> None:
+    helper = qemu.helper
+    assert helper is not None
+    await helper.give_up("its user wants to see that")
+    qemu.silent = True
+    with pytest.raises(OperationTimeout):
+        await helper.came_back()
+    assert helper.unlinked
+    assert "wants to see that" in helper.why
+    qemu.silent = False
+    helper.revive()
+    await until(lambda: qemu.links == [False, True])
+    assert not helper.unlinked
+    assert (helper.condition, helper.why) == ("running", "")
+
+
+async def test_who_takes_the_cable_out_while_it_comes_in_has_the_last_word(qemu: Qemu) -> None:
+    helper = qemu.helper
+    assert helper is not None
+    helper.record = replace(helper.record, unplugged=True)
+    await asyncio.gather(helper.came_back(), helper.give_up("it is taken out"))
+    assert qemu.links == [True, False]
+    assert helper.record.gave_up

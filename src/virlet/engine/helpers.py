@@ -273,11 +273,15 @@ class Helper:
         """
         if not self._reviving and not self.record.unplugged:
             return
-        self._reviving = False
-        self.record = replace(self.record, gave_up=False, why="", unplugged=False)
+        before, self._reviving = self.record, False
+        self.record = replace(before, gave_up=False, why="", unplugged=False)
         try:
             if self._host.link_wanted(self.alias):
                 await self._host.execute("set_link", {"name": self.alias, "up": True})
+        except BaseException:
+            unplugged = before.unplugged or self.record.unplugged
+            self.record = replace(self.record, gave_up=before.gave_up, why=before.why, unplugged=unplugged)
+            raise
         finally:
             self._host.save()
 
