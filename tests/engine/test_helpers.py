@@ -73,6 +73,14 @@ class Qemu:
             if self.helper is not None:
                 self.helper.on_disconnected()
 
+    def hang_up(self) -> None:
+        """The stream ends, and nobody is told."""
+        peer, self._peer = self._peer, None
+        assert peer is not None
+        self._loop.remove_reader(peer)
+        peer.close()
+        self.look(True)
+
     def close(self) -> None:
         for sock in (self._listener, self._peer):
             if sock is not None:
@@ -329,3 +337,24 @@ async def test_who_takes_the_cable_out_while_it_comes_in_has_the_last_word(qemu:
     await asyncio.gather(helper.came_back(), helper.give_up("it is taken out"))
     assert qemu.links == [True, False]
     assert helper.record.gave_up
+
+
+@pytest.mark.parametrize("lives", [False, True])
+async def test_one_that_has_seen_its_stream_end_is_lost_when_qemu_says_so_and_not_when_qemu_has_ended(
+    qemu: Qemu, lives: bool
+) -> None:
+    helper = qemu.helper
+    assert helper is not None
+    kill(helper)
+    await until(lambda: qemu.kinds == ["lost", "restarted"])
+    qemu.told.clear()
+    qemu.hang_up()
+    await until(lambda: helper.process is None)
+    assert (qemu.kinds, helper.condition) == ([], "waiting for the guest")
+    if lives:
+        helper.on_disconnected()
+        await until(lambda: qemu.kinds == ["lost", "restarted"])
+    else:
+        qemu.stopping = True
+        await helper.end()
+        assert qemu.kinds == []

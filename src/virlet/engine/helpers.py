@@ -63,6 +63,8 @@ class Helper:
         """The last one to start it again."""
         self._asleep = False
         """It is started when the guest runs again."""
+        self._untold = ""
+        """Its loss, as long as it may as well be QEMU's end that it has seen."""
         self.following = Following(self, host, tasks)
         if record.waits:
             self.record = replace(record, unplugged=True)
@@ -126,16 +128,17 @@ class Helper:
         self.record = replace(self.record, identity=None)
         if self._host.stopping or self.over:
             return
-        if self._reach.foreseen(status):
-            return
         if self.following.left(process):
             if self._reach.open:
                 self._begin()
             return
         now = asyncio.get_running_loop().time()
         self._losses.ended(now, now - self._begun, status)
-        waits = "" if self._reach.open else "; waiting for the guest to notice"
-        self._tell("lost", f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}{waits}")
+        sentence = f"{self.record.plan.name} of {self.alias} ended with {status or 'an unknown status'}"
+        if self._reach.foreseen(status):
+            self._untold = sentence
+            return
+        self._tell("lost", sentence if self._reach.open else f"{sentence}; waiting for the guest to notice")
         if self._reach.open:
             self._begin()
 
@@ -146,6 +149,9 @@ class Helper:
         if self._host.stopping or self.over or (self.record.gave_up and not self._reviving):
             return
         if self.process is None:
+            if self._untold:
+                self._tell("lost", self._untold)
+                self._untold = ""
             self._begin()
         else:
             self._tasks.start(self._reap(self.process), f"end of {self.record.plan.name} of {self.alias}")

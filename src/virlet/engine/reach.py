@@ -117,7 +117,10 @@ class Reach:
         """*process* does its work from now on."""
 
     def foreseen(self, status: ExitStatus | None) -> bool:
-        """Whether a process that ended so has only seen QEMU end, which we are about to hear of."""
+        """Whether a process that ended so may only have seen QEMU end, which we are about to hear of.
+
+        Where QEMU lives, it says that it is disconnected; unless that tells of a loss, there is none.
+        """
         return False
 
     def disconnected(self) -> bool:

@@ -20,7 +20,7 @@ from virlet.engine.reach import ANNOUNCE, NoWay, Reach, Reached
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure
 from virlet.plan.base import Dial
-from virlet.proc.process import Process
+from virlet.proc.process import ExitStatus, Process
 
 __all__ = ["DialReach"]
 
@@ -60,6 +60,10 @@ class DialReach(Reach):
 
     def owned(self, process: Process) -> None:
         self._anchor()
+
+    def foreseen(self, status: ExitStatus | None) -> bool:
+        """One that ends well has seen the end of its stream (or was told to end): QEMU will say which, if it lives."""
+        return self._stream is Stream.UP and status is not None and status.code == 0
 
     def disconnected(self) -> bool:
         if self._stream is Stream.DIALLED:
