@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from domains import domain
-from session import Session, session
+from session import Session, console_of, session
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -42,3 +42,27 @@ def test_a_qemu_that_stands_still_holds_no_daemon_back_and_is_taken_over_when_it
     assert "does not answer" not in one.virlet("doctor", check=False)
     one.virsh("destroy", "still")
     assert not one.helpers("qemu")
+
+
+def test_a_reboot_is_one_whatever_becomes_of_virletd_meanwhile(one: Session) -> None:
+    one.define(domain("again", cmdline=CMDLINE))
+    one.virsh("start", "again")
+    console = console_of(one, "again")
+    console.ready(90)
+    qemu = one.helpers("qemu")
+    one.stop_daemon()
+    one.env["VIRLET_FAULT"] = "restart.reset"
+    daemon = one.start_daemon()
+    one.virsh("reboot", "again")
+    assert daemon.wait(60) == -signal.SIGKILL  # Reset, and not let run.
+    del one.env["VIRLET_FAULT"]
+    one.start_daemon()
+    console.ready(90)
+    one.virsh("reboot", "again")
+    one.stop_daemon(signal.SIGKILL)
+    console.until("Power down")
+    one.start_daemon()
+    console.ready(90)
+    assert one.virsh("domstate", "again") == "running"
+    assert one.helpers("qemu") == qemu
+    one.virsh("destroy", "again")

@@ -97,6 +97,12 @@ def crash_loop(scene: Scene, connection: Connection, program: str = "/passt") ->
         one(connection).state()  # Until the daemon has been killed.
 
 
+def reboots(scene: Scene, connection: Connection) -> None:
+    one(connection).reboot()
+    while True:
+        one(connection).state()  # Until the daemon has been killed.
+
+
 NOTHING: Step = lambda scene, connection: None  # noqa: E731
 SCENES: dict[str, tuple[Step, Step]] = {
     "define": (NOTHING, Scene.defined),
@@ -118,6 +124,8 @@ SCENES: dict[str, tuple[Step, Step]] = {
     "stop": (Scene.attached, lambda scene, connection: one(connection).destroy()),
     "suspend": (Scene.started, lambda scene, connection: one(connection).suspend()),
     "resume": (Scene.paused, lambda scene, connection: one(connection).resume()),
+    "reboot": (Scene.started, lambda scene, connection: one(connection).reboot()),
+    "restart": (Scene.started, reboots),
     "helper": (Scene.attached, crash_loop),
     "slirp.attach": (Scene.started, lambda scene, connection: one(connection).attach_device(scene.slirp, BOTH)),
     "slirp.helper": (Scene.slirped, lambda scene, connection: crash_loop(scene, connection, "virlet-slirp-helper")),

@@ -13,10 +13,11 @@ from virlet.engine.ending import end_qemu
 from virlet.engine.files import make_private
 from virlet.engine.guest import Guest, Run
 from virlet.errors import SystemFailure, VirletError
+from virlet.fault import point
 from virlet.model.lifecycle import Action
 from virlet.model.machine import CrashAction
 
-__all__ = ["DUMPS_KEPT", "after_crash", "restart"]
+__all__ = ["DUMPS_KEPT", "after_crash", "began_again", "restart"]
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +86,23 @@ async def restart(guest: Guest, run: Run) -> None:
     async with guest.job.hold("restart", patient=True):
         if guest.run is not run or run.ending is not None:
             return
+        run.fake_reboot, run.rebooting = False, True
+        guest.save()
+        point("restart.intended")
         try:
             await guest.execute("system_reset")
+            point("restart.reset")
             await guest.execute("cont")
-        finally:
+        except VirletError:
             run.rebooting = False
-        guest.react(Action.RESTARTED)
+            guest.save()
+            raise
+        point("restart.running")
+        began_again(guest, run)
+
+
+def began_again(guest: Guest, run: Run) -> None:
+    """It runs: say so.  Not where we are cancelled: the next daemon finishes what is on record."""
+    run.rebooting = False
+    guest.react(Action.RESTARTED)
+    guest.save()

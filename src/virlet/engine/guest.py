@@ -354,6 +354,8 @@ class Guest:
                 cause="" if run.ending is None else run.ending.name,
                 persistent=self.persistent,
                 autodestroy=run.owner is not None,
+                reboots=run.fake_reboot,
+                begins_again=run.rebooting,
                 state=self.state,
                 reason=int(self.reason),
                 xml=self.xml(XmlFlags.SECURE),

@@ -6,7 +6,7 @@ What is refused in which state is in the table of :mod:`virlet.model.lifecycle`.
 from __future__ import annotations
 
 from virlet.engine.ending import end_qemu, remove_logs
-from virlet.engine.guest import Guest
+from virlet.engine.guest import Guest, Run
 from virlet.enums import (
     DestroyFlags,
     DomainState,
@@ -54,7 +54,7 @@ async def shutdown(guest: Guest, flags: int) -> None:
     advance(guest.state, Action.SHUTDOWN)
     _only_acpi(flags, "shutdown")
     async with guest.job.hold("shutdown"):
-        guest.running().fake_reboot = False
+        _note_reboot(guest.running(), guest, wanted=False)
         await guest.execute("system_powerdown")
 
 
@@ -63,8 +63,17 @@ async def reboot(guest: Guest, flags: int) -> None:
     advance(guest.state, Action.REBOOT)
     _only_acpi(flags, "reboot")
     async with guest.job.hold("reboot"):
-        guest.running().fake_reboot = True
+        _note_reboot(guest.running(), guest, wanted=True)
+        point("reboot.intended")
         await guest.execute("system_powerdown")
+        point("reboot.pressed")
+
+
+def _note_reboot(run: Run, guest: Guest, *, wanted: bool) -> None:
+    """What the guest's next power-off means, also to a daemon that comes later."""
+    if run.fake_reboot is not wanted:
+        run.fake_reboot = wanted
+        guest.save()
 
 
 def _only_acpi(flags: int, what: str) -> None:
@@ -82,7 +91,7 @@ async def reset(guest: Guest) -> None:
     advance(guest.state, Action.RESET)
     async with guest.job.hold("reset"):
         run = guest.running()
-        run.fake_reboot = False
+        _note_reboot(run, guest, wanted=False)
         await guest.execute("system_reset")
         if guest.state is DomainState.CRASHED:
             guest.move(DomainState.PAUSED, PausedReason.CRASHED)

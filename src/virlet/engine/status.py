@@ -175,6 +175,10 @@ class Record:
     """Why QEMU may open every file of the user's; empty: it may not (landlock)."""
     cause: str = ""
     """While STOPPING: why, the name of a :class:`virlet.model.lifecycle.Action`."""
+    reboots: bool = False
+    """The power button was pressed to reboot the guest: it begins again when it has powered off."""
+    begins_again: bool = False
+    """It has powered off, or crashed, and is being reset to run again: that it stands still is not its state."""
 
 
 def print_record(record: Record) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from virlet.engine.anew import regain, resume
 from virlet.engine.belongings import own_monitor, remove_files
 from virlet.engine.context import Context
-from virlet.engine.crash import after_crash
+from virlet.engine.crash import after_crash, began_again, restart
 from virlet.engine.ending import LAST_WORDS, end_qemu
 from virlet.engine.guest import Guest, Run
 from virlet.engine.helpers import Helper
@@ -27,6 +27,7 @@ from virlet.errors import NoDomain, OperationFailed, OperationTimeout, ResourceB
 from virlet.fault import point
 from virlet.model.domain import Domain, parse_domain
 from virlet.model.lifecycle import TABLE, Action, is_active
+from virlet.model.machine import PowerAction
 from virlet.proc.process import Process
 from virlet.qmp.monitor import Monitor, MonitorClosed, QmpError
 
@@ -49,6 +50,8 @@ _STATES: dict[str, tuple[DomainState, int]] = {
 }
 """QEMU's ``RunState`` → ours."""
 
+_HALTED = frozenset({"shutdown", "guest-panicked", "paused", "prelaunch"})
+"""Those of a guest that is not let run on after its reset; ``prelaunch`` is what follows a reset of the first two."""
 _MISSED = {DomainState.SHUTDOWN: Action.GUEST_POWEROFF, DomainState.CRASHED: Action.GUEST_PANIC}
 """What must have happened to a guest that is in that state now, and is told belatedly."""
 
@@ -106,6 +109,7 @@ def _owned(guest: Guest, record: Record, process: Process) -> Run:
     number = _number(guest.context, record.id)
     monitor = Monitor.unreachable(record.name, "it has not answered since virletd began")
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
+    run.fake_reboot, run.rebooting = record.reboots, record.begins_again
     run.ending = ending_of(record) or (Action.DESTROY if record.autodestroy else None)
     # All of them before anything is done with one: what is saved next has to name each.
     run.helpers.update({item.alias: Helper(guest, guest.tasks, item) for item in record.helpers})
@@ -247,6 +251,12 @@ async def _catch_up(guest: Guest, run: Run) -> None:
     if said is None:
         return
     state, reason = _STATES.get(said, (DomainState.PAUSED, PausedReason.UNKNOWN))
+    if _begins_again(guest, run, said):
+        run.rebooting = True
+        guest.tasks.start(restart(guest, run), f"reboot of '{guest.name}'")
+        return
+    if run.rebooting and run.ending is None:
+        began_again(guest, run)
     missed = _MISSED.get(state)
     if missed is not None and guest.state in TABLE[missed]:
         guest.act(missed)
@@ -259,6 +269,17 @@ async def _catch_up(guest: Guest, run: Run) -> None:
         guest.context.tasks.start(ending, f"end of '{guest.name}', which has powered off")
     elif state is DomainState.CRASHED:
         after_crash(guest, run)
+
+
+def _begins_again(guest: Guest, run: Run, said: str) -> bool:
+    """Whether it has powered off to be reset, or was being reset when the last daemon ended."""
+    if run.ending is not None:
+        return False
+    if run.rebooting:
+        return said in _HALTED
+    # What QEMU stood still for is not asked: one that may not reset its guest (-no-reboot) does so at a reset, too.
+    again = run.fake_reboot or guest.domain.on_poweroff is PowerAction.RESTART
+    return again and said == "shutdown" and guest.state is not DomainState.SHUTDOWN
 
 
 async def _status(guest: Guest, run: Run) -> str | None:

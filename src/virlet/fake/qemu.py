@@ -105,7 +105,7 @@ class FakeQemu:
         for end in (wake, wakeup):
             end.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno())
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPWR):
             signal.signal(number, lambda *_: None)
         self.watch(wake.fileno(), lambda: self._signalled(wake))
         try:
@@ -120,12 +120,14 @@ class FakeQemu:
             return
 
     def _signalled(self, wake: socket.socket) -> None:
-        """SIGTERM ends it; at SIGUSR1 its guest panics, at SIGUSR2 its guest reboots."""
+        """SIGTERM ends it; at SIGUSR1 its guest panics, at SIGUSR2 it reboots, at SIGPWR it powers off."""
         for number in wake.recv(100):
             if number == signal.SIGUSR1:
                 self._panic()
             elif number == signal.SIGUSR2:
                 self._reboot()
+            elif number == signal.SIGPWR:
+                self._power_off()
             elif self.behaviour["sigterm"] == "obey":
                 self._end("host-signal")
 
@@ -202,7 +204,7 @@ class FakeQemu:
 
     def _system_reset(self, arguments: Mapping[str, object]) -> object:
         if self._status in ("shutdown", "guest-panicked"):
-            self._status = "paused"
+            self._status = "prelaunch"
         self._later.append(lambda: self.event("RESET", {"guest": False, "reason": "host-qmp-system-reset"}))
         return {}
 
@@ -212,13 +214,16 @@ class FakeQemu:
 
     def _press(self) -> None:
         self.event("POWERDOWN")
-        if self.behaviour["powerdown"] == "obey" and self._status == "running":
-            if ("-no-shutdown", "") in self._options:
-                self.event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
-                self._status = "shutdown"
-                self.event("STOP")
-            else:
-                self._end("guest-shutdown")
+        if self.behaviour["powerdown"] == "obey":
+            self._power_off()
+
+    def _power_off(self) -> None:
+        if self._status == "running" and ("-no-shutdown", "") in self._options:
+            self.event("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
+            self._status = "shutdown"
+            self.event("STOP")
+        elif self._status == "running":
+            self._end("guest-shutdown")
 
     def _quit(self, arguments: Mapping[str, object]) -> object:
         self._later.append(lambda: self._end("host-qmp-quit"))
