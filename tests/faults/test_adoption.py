@@ -115,13 +115,17 @@ def test_adoption_costs_a_guest_no_packet(real: Stand, capsys: pytest.CaptureFix
             assert stand.begin()
             with stand.client() as connection:
                 assert connection.lookup_by_name("talker").is_active()
+            heard = [len(talker.heard) + 10 for talker in talkers]
+            stand.until(
+                lambda heard=heard: all(len(each.heard) > more for each, more in zip(talkers, heard, strict=True)),
+                "the guest goes on answering on each card",
+            )
     with capsys.disabled():
         for name, talker in zip(names, talkers, strict=True):
-            heard = len(talker.heard - {0})
-            print(f"\nthree deaths of virletd, {name}: {talker.sent} datagrams sent, {heard} echoed", end="")
+            echoed = len(talker.heard - {0})
+            print(f"\nthree deaths of virletd, {name}: {talker.sent} datagrams sent, {echoed} echoed", end="")
         print()
     for talker in talkers:
-        assert talker.sent > 20
         assert len(talker.heard - {0}) == talker.sent
     with stand.client() as connection:
         stand.nothing(connection)
