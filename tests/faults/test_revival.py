@@ -65,7 +65,5 @@ def test_a_daemon_killed_there_is_followed_by_one_with_whom_it_comes_back(stand:
     assert stand.died() == -signal.SIGKILL
     assert stand.begin(), stand.log()
     with stand.client() as connection:
-        if at != POINTS[-1]:  # Where it was not begun wholly, it is down as it was, and its user may ask again.
-            scene.ask(connection)
         stand.consistent(connection)
         stand.nothing(connection)

@@ -56,8 +56,6 @@ class Helper:
         self._tasks = tasks
         self._losses = Losses(budget or Budget())
         self._begun = 0.0
-        self._reviving = False
-        """It was given up, and is tried once more."""
         self._busy = False
         self._attempt: asyncio.Task[None] | None = None
         """The last one to start it again."""
@@ -80,7 +78,7 @@ class Helper:
     @property
     def condition(self) -> str:
         """One word or sentence for people."""
-        if self.record.gave_up and not self._reviving:
+        if self.given_up:
             return "gave up"
         if self.record.waits:
             return f"waits for {self.record.waits}"
@@ -91,9 +89,14 @@ class Helper:
         return "running"
 
     @property
+    def given_up(self) -> bool:
+        """Nobody starts it until somebody asks for that."""
+        return self.record.gave_up and not self.record.reviving
+
+    @property
     def why(self) -> str:
         """Why it was given up, and what to do about it; empty while it is not."""
-        if not self.record.gave_up or self._reviving:
+        if not self.given_up:
             return ""
         return self.record.why or self._given_up("an older virletd has told its log why")
 
@@ -146,7 +149,7 @@ class Helper:
         """QEMU has closed its end of the stream."""
         if not self._reach.disconnected():
             return
-        if self._host.stopping or self.over or (self.record.gave_up and not self._reviving):
+        if self._host.stopping or self.over or self.given_up:
             return
         if self.process is None:
             if self._untold:
@@ -202,7 +205,7 @@ class Helper:
 
     def tell_lost(self) -> None:
         """It had ended before this daemon began."""
-        if self.record.waits:
+        if self.record.waits or self.record.reviving:
             return
         self._tell("lost", f"{self.record.plan.name} of {self.alias} ended while no daemon watched")
 
@@ -219,8 +222,10 @@ class Helper:
             return
         self.record = replace(self.record, waits="")
         self._losses.clear()
-        # Of the record only when it has come true: a daemon that dies meanwhile leaves a link that is down.
-        self._reviving = self.record.gave_up
+        if self.given_up:
+            # Its link stays down until it serves, and the next daemon goes on with it if we die before.
+            self.record = replace(self.record, reviving=True)
+            self._host.save()
         self._busy = True
         self._try(self._restart())
 
@@ -268,7 +273,7 @@ class Helper:
 
     async def came_back(self) -> None:
         """A process of it runs, whether or not whoever started it came to say so: its cable goes in."""
-        self._reviving = self.record.gave_up
+        self.record = replace(self.record, reviving=self.record.gave_up)
         await self.raise_link()
 
     async def raise_link(self) -> None:
@@ -277,10 +282,10 @@ class Helper:
         It is on record that it is out before it goes out, and until it has come in.  In memory, both happen at once:
         who takes it out while QEMU is still about to answer has the last word.
         """
-        if not self._reviving and not self.record.unplugged:
+        if not self.record.reviving and not self.record.unplugged:
             return
-        before, self._reviving = self.record, False
-        self.record = replace(before, gave_up=False, why="", unplugged=False)
+        before = self.record
+        self.record = replace(before, gave_up=False, why="", reviving=False, unplugged=False)
         try:
             if self._host.link_wanted(self.alias):
                 await self._host.execute("set_link", {"name": self.alias, "up": True})
@@ -332,7 +337,7 @@ class Helper:
         """Restart it no more until somebody asks for it; its guest's cable is out meanwhile."""
         sentence = self._given_up(why)
         self.following.give_up()
-        self.record, self._reviving = replace(self.record, gave_up=True, why=sentence), False
+        self.record = replace(self.record, gave_up=True, why=sentence, reviving=False)
         self._host.save()
         self._tell("gave-up", sentence)
         try:

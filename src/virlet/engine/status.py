@@ -103,6 +103,8 @@ class HelperRecord:
     """In which a process that QEMU has started wrote its pid, outside our directories."""
     why: str = ""
     """Why it was given up, and what to do about it, as its user was told."""
+    reviving: bool = False
+    """It was given up, and is tried once more, because somebody has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
