@@ -186,7 +186,7 @@ async def _talk_as_job(guest: Guest, run: Run) -> None:
     log.info("%s (pid %d) runs on, taken over", guest.name, run.process.pid)
     guest.context.scopes.resume(guest, run)
     for helper in tuple(run.helpers.values()):
-        if helper.process is None and not helper.given_up:
+        if helper.process is None and helper.idle and not helper.given_up:  # Else it died under us, and comes back.
             helper.tell_lost()
             helper.revive()
     resume(guest, run)
