@@ -476,6 +476,26 @@ class StatsTypes(IntFlag):
     BLOCK = 0x20
 
 
+class ControlState(IntEnum):
+    """``virDomainControlState``: whether a guest can be asked for something now."""
+
+    OK = 0
+    JOB = 1
+    """Somebody is changing it."""
+    OCCUPIED = 2
+    """Its monitor has been asked and has not answered yet."""
+    ERROR = 3
+
+
+class ControlErrorReason(IntEnum):
+    """``virDomainControlErrorReason``."""
+
+    NONE = 0
+    UNKNOWN = 1
+    MONITOR = 2
+    INTERNAL = 3
+
+
 class Affect(IntFlag):
     """``virDomainModificationImpact``; CURRENT is 0."""
 

@@ -16,8 +16,8 @@ import pytest
 from virlet.daemon.compat import Compat
 from virlet.daemon.listener import Listener
 from virlet.daemon.server import Server
-from virlet.engine.api import DomainEvent, DomainInfo, DomainRef, EventSink, NodeInfo
-from virlet.enums import DomainState, EventId, Lifecycle, ListDomainsFlags, StoppedDetail
+from virlet.engine.api import Control, DomainEvent, DomainInfo, DomainRef, EventSink, NodeInfo
+from virlet.enums import ControlState, DomainState, EventId, Lifecycle, ListDomainsFlags, StoppedDetail
 from virlet.errors import InvalidArg, NoDomain, OperationFailed, OperationInvalid
 from virlet.wire import remote
 from virlet.wire.link import ClientLink, Failed, Message, Reply
@@ -128,6 +128,10 @@ class MemoryDriver:
 
     def state(self, uuid: UUID) -> tuple[DomainState, int]:
         return self._guest(uuid).state
+
+    def control(self, uuid: UUID) -> Control:
+        self._guest(uuid)
+        return Control(ControlState.OK)
 
     def info(self, uuid: UUID) -> DomainInfo:
         return DomainInfo(self._guest(uuid).state[0], 131_072, 131_072, 1, 0)

@@ -35,11 +35,13 @@ def test_a_qemu_that_stands_still_holds_no_daemon_back_and_is_taken_over_when_it
         assert time.monotonic() - begin < 4
         assert one.virsh("domstate", "still") == "running"
         assert "does not answer" in one.virlet("doctor", check=False)
+        assert one.virsh("domcontrol", "still") == "error: monitor failure"
     finally:
         os.kill(qemu, signal.SIGCONT)
     one.virsh("suspend", "still")
     assert one.virsh("domstate", "--reason", "still") == "paused (user)"
     assert "does not answer" not in one.virlet("doctor", check=False)
+    assert one.virsh("domcontrol", "still") == "ok"
     one.virsh("destroy", "still")
     assert not one.helpers("qemu")
 

@@ -151,8 +151,10 @@ def get_metadata(session: Session, args: remote.DomainGetMetadataArgs) -> remote
 @TABLE.on(remote.DOMAIN_GET_CONTROL_INFO)
 def get_control_info(session: Session, args: remote.DomainGetControlInfoArgs) -> remote.DomainGetControlInfoRet:
     check_flags(args.flags, 0, "qemuDomainGetControlInfo")
-    running(session, uuid_of(args.dom))
-    return remote.DomainGetControlInfoRet(0, 0, 0)
+    uuid = uuid_of(args.dom)
+    running(session, uuid)
+    found = session.driver.control(uuid)
+    return remote.DomainGetControlInfoRet(found.state, found.reason, found.milliseconds)
 
 
 @TABLE.on(remote.DOMAIN_GET_JOB_INFO)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
-from virlet.enums import Affect, DomainState, EventId, ListDomainsFlags, StatsTypes
+from virlet.enums import Affect, ControlErrorReason, ControlState, DomainState, EventId, ListDomainsFlags, StatsTypes
 from virlet.model.metadata import MetadataChange
 
 __all__ = [
     "Annotate",
     "Console",
+    "Control",
     "Devices",
     "DomainEvent",
     "DomainInfo",
@@ -44,6 +45,15 @@ class DomainRef:
     name: str
     uuid: UUID
     id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """``virDomainControlInfo``: whether the guest can be asked for something now, and for how many ms it could not."""
+
+    state: ControlState
+    reason: ControlErrorReason = ControlErrorReason.NONE
+    milliseconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,10 @@ class Lifecycle(Protocol):
     def state(self, uuid: UUID) -> tuple[DomainState, int]: ...
 
     def info(self, uuid: UUID) -> DomainInfo: ...
+
+    def control(self, uuid: UUID) -> Control:
+        """Of a running guest, for ``virsh domcontrol``; raises :class:`OperationInvalid`."""
+        ...
 
     def xml(self, uuid: UUID, flags: int) -> str: ...
 

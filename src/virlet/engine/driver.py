@@ -9,8 +9,9 @@ from functools import partial
 from uuid import UUID
 
 from virlet.engine import console, devices, inspect, offer, power
-from virlet.engine.api import Console, DomainInfo, DomainRef, EventSink, NodeInfo
+from virlet.engine.api import Console, Control, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.engine.context import Context
+from virlet.engine.control import control
 from virlet.engine.define import define, holder_of, read_definition, store, undefine
 from virlet.engine.follow import Follower
 from virlet.engine.guest import Guest
@@ -117,6 +118,10 @@ class QemuDriver:
         memory = guest.balloon_kib if guest.balloon_kib is not None else domain.current_memory or domain.memory
         used = sum(cpu_time(guest.run.process.pid)) if guest.run is not None else 0
         return DomainInfo(guest.state, domain.memory, memory, domain.vcpus_at_start, used)
+
+    def control(self, uuid: UUID) -> Control:
+        """Whether it can be asked for something now."""
+        return control(self._find(uuid))
 
     def xml(self, uuid: UUID, flags: int) -> str:
         """``virDomainGetXMLDesc``."""

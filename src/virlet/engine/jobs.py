@@ -17,7 +17,7 @@ JOB_WAIT = 30.0
 class JobLock:
     """The state change lock of one guest."""
 
-    __slots__ = ("_lock", "_name", "holder", "wait")
+    __slots__ = ("_begun", "_lock", "_name", "holder", "wait")
 
     def __init__(self, name: str, wait: float = JOB_WAIT) -> None:
         self._lock = asyncio.Lock()
@@ -25,17 +25,23 @@ class JobLock:
         self.wait = wait
         self.holder: str | None = None
         """What is being done now: ``start``, ``destroy`` …"""
+        self._begun = 0.0
 
     @property
     def held(self) -> bool:
         """Is a job running?"""
         return self._lock.locked()
 
+    @property
+    def lasts(self) -> float | None:
+        """Seconds for which the present job has been at work; None when there is none."""
+        return asyncio.get_running_loop().time() - self._begun if self.holder is not None else None
+
     @asynccontextmanager
     async def hold(self, what: str, *, patient: bool = False) -> AsyncIterator[None]:
         """Be the one job of the guest; raises :class:`OperationTimeout` after ``wait`` seconds unless *patient*."""
         await self._acquire(what, None if patient else self.wait)
-        self.holder = what
+        self.holder, self._begun = what, asyncio.get_running_loop().time()
         try:
             yield
         finally:

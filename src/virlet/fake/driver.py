@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from virlet.engine.api import Console, DomainEvent, DomainInfo, DomainRef, EventSink, NodeInfo
+from virlet.engine.api import Console, Control, DomainEvent, DomainInfo, DomainRef, EventSink, NodeInfo
 from virlet.engine.events import EventHub, lifecycle
 from virlet.engine.listing import Filter
 from virlet.enums import (
     ConsoleFlags,
+    ControlState,
     CreateFlags,
     DomainState,
     ErrorDomain,
@@ -139,6 +140,11 @@ class FakeDriver:
         fake = self._find(uuid)
         domain = fake.domain
         return DomainInfo(fake.state, domain.memory, domain.current_memory or domain.memory, domain.vcpus_at_start, 0)
+
+    def control(self, uuid: UUID) -> Control:
+        """Always: nothing in memory takes time."""
+        self._find(uuid)
+        return Control(ControlState.OK)
 
     def xml(self, uuid: UUID, flags: int) -> str:
         """``virDomainGetXMLDesc``."""

@@ -71,6 +71,7 @@ class Monitor:
         self._client: Client = Client(name, self._deliver)
         self._callbacks: list[EventCallback] = [on_event] if on_event is not None else []
         self._fd_lock = asyncio.Lock()
+        self._asked: list[float] = []
         self._watcher: asyncio.Task[None] | None = None
         self.closed: asyncio.Future[str] = self._loop.create_future()
         """Done when the connection has ended; its result says why."""
@@ -138,6 +139,11 @@ class Monitor:
             return (major, minor, micro)
         return (0, 0, 0)
 
+    @property
+    def unanswered(self) -> float | None:
+        """Seconds for which the oldest command has had no answer; None when there is none."""
+        return self._loop.time() - min(self._asked) if self._asked else None
+
     def on_event(self, callback: EventCallback) -> None:
         """Have *callback* called for every event from now on, in order, from the event loop."""
         self._callbacks.append(callback)
@@ -152,6 +158,8 @@ class Monitor:
         from qemu.qmp import ExecInterruptedError, ExecuteError, StateError
         from qemu.qmp.error import ProtocolError
 
+        begun = self._loop.time()
+        self._asked.append(begun)
         try:
             async with asyncio.timeout(timeout):
                 return await self._client.execute(command, arguments, oob=oob)
@@ -166,6 +174,8 @@ class Monitor:
         except ProtocolError as error:
             self._hang_up()
             raise MonitorClosed(f"{self.name} did not answer '{command}' in QMP: {_cause(error)}") from error
+        finally:
+            self._asked.remove(begun)
 
     async def send_fd(self, name: str, fd: int) -> None:
         """Give QEMU a copy of *fd*, to be named *name* in later commands (``getfd``); ours stays open.
