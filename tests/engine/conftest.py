@@ -14,7 +14,7 @@ from virlet.engine.api import DomainEvent, HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
 from virlet.engine.facts import gather
-from virlet.engine.probe_cache import Cache
+from virlet.engine.probe.cache import Cache
 from virlet.engine.session import open_driver
 from virlet.enums import EventId
 from virlet.fake.programs import install

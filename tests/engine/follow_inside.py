@@ -18,7 +18,7 @@ from typing import Any
 from virlet.engine.api import HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.facts import gather
-from virlet.engine.probe_cache import Cache
+from virlet.engine.probe.cache import Cache
 from virlet.engine.session import open_driver
 from virlet.fake.programs import install
 from virlet.plan.facts import Facts, Support

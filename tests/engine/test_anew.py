@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from virlet.engine import anew, unplug
-from virlet.engine.anew import regain
-from virlet.engine.budget import Budget
+from virlet.engine import unplug
 from virlet.engine.driver import QemuDriver
 from virlet.engine.guest import Guest
-from virlet.engine.helpers import Helper
 from virlet.engine.status import Returning
+from virlet.engine.supervision import anew
+from virlet.engine.supervision.anew import regain
+from virlet.engine.supervision.budget import Budget
+from virlet.engine.supervision.helper import Helper
 from virlet.enums import Affect, EventId
 from virlet.errors import OperationTimeout, SystemFailure
 from virlet.model.domain import format_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 
-from virlet.engine.budget import Budget, Losses
+from virlet.engine.supervision.budget import Budget, Losses
 from virlet.proc.process import ExitStatus
 
 FAULT, KILLED, UNKNOWN = ExitStatus(code=1), ExitStatus(signal=signal.SIGKILL), None

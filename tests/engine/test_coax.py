@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from virlet.engine import coax as module
-from virlet.engine.coax import coax, heard, silent
+from virlet.engine.supervision import coax as module
+from virlet.engine.supervision.coax import coax, heard, silent
 
 SAYS = b"New guest MAC address observed: 52:54:00:12:34:56\n"
 

@@ -18,7 +18,7 @@ from virlet.engine.driver import QemuDriver
 from virlet.engine.guest import Guest
 from virlet.engine.inspect import details, explain
 from virlet.engine.planned import plan_start
-from virlet.engine.probe_host import CONFINE, probe_host
+from virlet.engine.probe.host import CONFINE, probe_host
 from virlet.enums import Affect, CreateFlags
 from virlet.errors import SystemFailure, VirletError
 from virlet.model.domain import parse_domain

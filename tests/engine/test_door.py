@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from virlet.engine import door
-from virlet.engine.door import Door
+from virlet.engine.supervision import door
+from virlet.engine.supervision.door import Door
 from virlet.errors import OperationTimeout, SystemFailure
 from virlet.proc.spawn import Command, spawn
 

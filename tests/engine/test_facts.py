@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virlet.engine.facts import emulators, gather, probe_emulator
-from virlet.engine.probe_cache import NOTHING, Cache, file_key, from_plain, to_plain
-from virlet.engine.probe_host import probe_host
-from virlet.engine.probe_kvm import Trial, judge, probe_kvm, rom
-from virlet.engine.probe_passt import parse_options, probe_passt
-from virlet.engine.probe_qemu import Schema, probe_qemu
-from virlet.engine.probe_run import run
+from virlet.engine.probe.cache import NOTHING, Cache, file_key, from_plain, to_plain
+from virlet.engine.probe.host import probe_host
+from virlet.engine.probe.kvm import Trial, judge, probe_kvm, rom
+from virlet.engine.probe.passt import parse_options, probe_passt
+from virlet.engine.probe.qemu import Schema, probe_qemu
+from virlet.engine.probe.run import run
 from virlet.errors import InternalError, OperationTimeout, SystemFailure
 from virlet.plan.facts import CpuModel, Facts, PasstFacts, QemuFacts, Support
 

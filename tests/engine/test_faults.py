@@ -276,7 +276,7 @@ from virlet.engine import launch
 from virlet.engine.context import Dirs
 from virlet.engine.session import open_driver
 from virlet.engine.facts import gather
-from virlet.engine.probe_cache import Cache
+from virlet.engine.probe.cache import Cache
 from dataclasses import replace
 
 root, emulator, helper, point, xml = sys.argv[1:]

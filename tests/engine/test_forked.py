@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from virlet.engine.forked import plug_in, pull_out, remove_dead
-from virlet.engine.helpers import Helper
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.forked import plug_in, pull_out, remove_dead
+from virlet.engine.supervision.helper import Helper
 from virlet.engine.tasks import Tasks
 from virlet.errors import OperationTimeout
 from virlet.plan.base import Forked, Forward, HelperPlan, OnLoss, QmpCommand, Ready
@@ -160,7 +160,7 @@ async def test_it_is_plugged_in_found_and_pulled_out_before_qemu_can_start_anoth
 async def test_a_process_that_is_not_of_the_plan_is_not_believed_and_not_ended(
     plan: HelperPlan, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("virlet.engine.forked.CONNECT_WAIT", 0.2)
+    monkeypatch.setattr("virlet.engine.supervision.forked.CONNECT_WAIT", 0.2)
     monitor.named = daemon("/bin/sleep")
     try:
         with pytest.raises(OperationTimeout):

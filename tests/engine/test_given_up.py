@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from virlet.engine import helpers
 from virlet.engine.api import HelperEvent
-from virlet.engine.budget import Budget
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
 from virlet.engine.guest import Guest
+from virlet.engine.supervision import helper as helpers
+from virlet.engine.supervision.budget import Budget
 from virlet.enums import Affect
 from virlet.plan.facts import Facts
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from virlet.engine.budget import Budget
 from virlet.engine.fds import FdTable
-from virlet.engine.helpers import Helper
-from virlet.engine.reach import run_helper
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.budget import Budget
+from virlet.engine.supervision.helper import Helper
+from virlet.engine.supervision.reach import run_helper
 from virlet.engine.tasks import Tasks
 from virlet.errors import OperationTimeout
 from virlet.fake.programs import install

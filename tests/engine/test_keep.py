@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from virlet.engine.fds import FdTable
-from virlet.engine.keep import inodes_of, keep, regain
+from virlet.engine.supervision.keep import inodes_of, keep, regain
 from virlet.plan.base import HelperPlan, OnLoss, PairEnd, Ready
 
 QEMUS, OURS, LIFE = PairEnd("net0", 0, True), PairEnd("net0", 1, True), PairEnd("net0-life", 1)

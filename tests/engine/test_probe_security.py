@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from virlet.engine.probe_security import probe_security
+from virlet.engine.probe.security import probe_security
 from virlet.plan.facts import SecurityFacts
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from virlet.engine.facts import SLIRP_HELPER, gather
-from virlet.engine.probe_cache import Cache
-from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
+from virlet.engine.probe.cache import Cache
+from virlet.engine.probe.slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import InternalError
 
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from virlet.engine.fds import FdTable
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import NoWay
-from virlet.engine.reach_pair import PairReach
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.host import HelperHost
+from virlet.engine.supervision.reach import NoWay
+from virlet.engine.supervision.reach_pair import PairReach
 from virlet.engine.tasks import Tasks
 from virlet.plan.base import HelperPlan, OnLoss, PairEnd, Ready
 from virlet.proc.process import ExitStatus

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from virlet.engine.probe_passt import probe_passt
+from virlet.engine.probe.passt import probe_passt
 from virlet.errors import BadConfig, OperationFailed
 from virlet.fake.passt import ports
 from virlet.fake.programs import install

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from virlet.engine.probe_qemu import probe_qemu
+from virlet.engine.probe.qemu import probe_qemu
 from virlet.fake.programs import install
 from virlet.proc.process import ExitStatus, Process
 from virlet.proc.spawn import Command, spawn

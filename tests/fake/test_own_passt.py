@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from virlet.engine.forked import found, pid_file, plug_in, pull_out
-from virlet.engine.probe_qemu import probe_qemu
+from virlet.engine.probe.qemu import probe_qemu
+from virlet.engine.supervision.forked import found, pid_file, plug_in, pull_out
 from virlet.fake.own_passt import words_of
 from virlet.fake.programs import install
 from virlet.plan.base import Forked, HelperPlan, OnLoss, QmpCommand, Ready

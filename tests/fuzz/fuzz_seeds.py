@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fuzz_samples import RECORDS
 
-from virlet.engine.probe_cache import to_plain
+from virlet.engine.probe.cache import to_plain
 from virlet.engine.status import print_record
 from virlet.errors import RpcError
 from virlet.plan.facts import CpuModel, MachineType, QemuFacts

@@ -39,10 +39,13 @@ from qemu.qmp.message import Message
 
 from virlet.client.uri import resolve
 from virlet.daemon.main import parse_settings
-from virlet.engine import forked, live, probe_passt, probe_qemu
-from virlet.engine.probe_cache import from_plain, to_plain
+from virlet.engine import live
+from virlet.engine.probe import passt as probe_passt
+from virlet.engine.probe import qemu as probe_qemu
+from virlet.engine.probe.cache import from_plain, to_plain
 from virlet.engine.status import parse_record, print_record
 from virlet.engine.store import parse_definition, print_definition
+from virlet.engine.supervision import forked
 from virlet.errors import BadConfig, Problem, RpcError, VirletError
 from virlet.model.domain import format_device, format_domain, parse_device, parse_domain
 from virlet.model.fresh import Fresh
@@ -355,7 +358,7 @@ TARGETS = (
            WIRE_WORDS, ("wire/faults.py",), errors=()),
     Target("qmp", "events and answers of the right types, whatever QEMU says", qmp, qemu_says, JSON_WORDS,
            ("qmp/monitor.py:^_event", "engine/live.py:^(pty_paths|vnc_ports)",
-            "engine/probe_qemu.py:^(Schema|_objects|_names|_options|_machines|_text|_cpu_models)"),
+            "engine/probe/qemu.py:^(Schema|_objects|_names|_options|_machines|_text|_cpu_models)"),
            errors=(Refused,)),
     Target("status", "a record that is printed and read again the same, or ValueError", status, status_files,
            (*JSON_WORDS, b'"$":"Listener"', b'"$":"Joined"', b'"path":"/x"', b'"phase":"running"'),
@@ -368,7 +371,7 @@ TARGETS = (
     Target("fact", "a fact that is written and read again the same, or an error that has it probed anew", fact,
            facts_files,
            (*JSON_WORDS, b'"path":"/x"', b'"version":[7,2,0]', b'"netdevs":{}', b'"stream"'),
-           ("engine/probe_cache.py:^(from_plain|to_plain|_expect|_shared|_members)",),
+           ("engine/probe/cache.py:^(from_plain|to_plain|_expect|_shared|_members)",),
            errors=(ValueError, TypeError, KeyError, RecursionError)),
     Target("passt-log", "pairs of an option and an address; never an exception", passt_log, lambda: texts(*PASST_SAYS),
            words_of("DHCP:\n|NDP/DHCPv6:\n|    assign: |    mask: |    router: |192.0.2.1|::1|fe80::1|0.0.0.0|\n|\t"),
@@ -376,7 +379,7 @@ TARGETS = (
     Target("hmp", "a process id of at most nine digits, 0 for none; never an exception", hmp,
            lambda: texts(*HMP_SAYS),
            words_of("passt-net0: |connected to pid |4711|99999999999| |\n|\r|index=0,|²|\0|:"),
-           ("engine/forked.py:^_pid_in",), errors=()),
+           ("engine/supervision/forked.py:^_pid_in",), errors=()),
     Target("settings", "settings of the right types, or an error that names the file", settings,
            lambda: texts('timeout = 600\nverbose = true\nslirp_helper = "/x"\nconfine = false\n', "timeout = 1.5"),
            words_of('timeout|verbose|slirp_helper|confine| = |\n|"|/x|true|false|1|1e999|nan|[|]|{|}|#|"""|."|é'),
@@ -400,7 +403,7 @@ TARGETS = (
     Target("passt-help", "options without dashes; never an exception", passt_help,
            lambda: texts(*PASST_HELP),
            words_of("  -a, |--address| ADDR/PREFIX|\n|--|-|--fd| |\t|é|\0|--no-map-gw|1.5: "),
-           ("engine/probe_passt.py:^parse_options",), errors=()),
+           ("engine/probe/passt.py:^parse_options",), errors=()),
     Target("monitor", "answers, events and errors of ours; the connection is closed and no task is left", talk,
            lambda: [GREETING, *(GREETING + each + b"\r\n" + ANSWER for each in qemu_says()), GREETING + ANSWER + ANSWER,
                     GREETING + ANSWER[:20], GREETING[:50], b"", b"\r\n", GREETING + b'{"event": "STOP"}\r\n'],

@@ -290,11 +290,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             os.environ[SLIRP_HELPER] = str(settings.slirp_helper)
         if not settings.confine:
-            from virlet.engine.probe_host import CONFINE
+            from virlet.engine.probe.host import CONFINE
 
             os.environ[CONFINE] = "no"
         if settings.share_memory:
-            from virlet.engine.probe_host import SHARE_MEMORY
+            from virlet.engine.probe.host import SHARE_MEMORY
 
             os.environ[SHARE_MEMORY] = "yes"
         lock = _lock(settings, Path(sys.argv[0]).name, environ)

@@ -11,9 +11,9 @@ import logging
 
 from virlet.engine.belongings import own_files, own_monitor, remove_files
 from virlet.engine.context import Context
-from virlet.engine.forked import remove_dead
 from virlet.engine.guest import Guest
 from virlet.engine.status import Phase, Record
+from virlet.engine.supervision.forked import remove_dead
 from virlet.engine.takeover import Taken, ending_of, failed, live_of, take_over, tell_silent
 from virlet.engine.taps import leave
 from virlet.errors import OperationTimeout, ResourceBusy, SystemFailure

@@ -15,8 +15,8 @@ from virlet.engine.events import EventHub
 from virlet.engine.facts import emulators, gather, probe_emulator, probe_other_passt
 from virlet.engine.fdgroups import FdGroups
 from virlet.engine.guest import Guest
-from virlet.engine.probe_cache import Cache
-from virlet.engine.probe_host import probe_host
+from virlet.engine.probe.cache import Cache
+from virlet.engine.probe.host import probe_host
 from virlet.engine.scopes import Scopes
 from virlet.engine.status import StatusDir
 from virlet.engine.store import Definitions

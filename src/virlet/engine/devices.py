@@ -140,7 +140,7 @@ async def _update_live(guest: Guest, wanted: Wanted) -> None:
     if new.link_up and not old.link_up and (helper is None or not helper.unlinked):
         await guest.execute("set_link", {"name": old.alias, "up": True})
         point("update.linked")
-    # A cable is out on record before it is, and until it is in: see virlet.engine.links.
+    # A cable is out on record before it is, and until it is in: see virlet.engine.supervision.links.
     _replace_live(guest, old, new)
     point("update.written")
     if old.link_up and not new.link_up:

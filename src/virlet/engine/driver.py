@@ -13,12 +13,12 @@ from virlet.engine.api import Console, Control, DomainInfo, DomainRef, EventSink
 from virlet.engine.context import Context
 from virlet.engine.control import control
 from virlet.engine.define import define, holder_of, read_definition, store, undefine
-from virlet.engine.follow import Follower
 from virlet.engine.guest import Guest
 from virlet.engine.listing import Filter
 from virlet.engine.metadata import set_metadata
 from virlet.engine.start import start
 from virlet.engine.stats import cpu_time, statistics
+from virlet.engine.supervision.follow import Follower
 from virlet.enums import (
     Affect,
     CreateFlags,

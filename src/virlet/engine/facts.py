@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from virlet import __version__
-from virlet.engine.probe_cache import NOTHING, Cache, file_key
-from virlet.engine.probe_host import probe_host
-from virlet.engine.probe_kvm import probe_kvm
-from virlet.engine.probe_passt import probe_passt
-from virlet.engine.probe_qemu import probe_qemu
-from virlet.engine.probe_security import probe_security
-from virlet.engine.probe_slirp import missing, own_helper, probe_slirp_helper
+from virlet.engine.probe.cache import NOTHING, Cache, file_key
+from virlet.engine.probe.host import probe_host
+from virlet.engine.probe.kvm import probe_kvm
+from virlet.engine.probe.passt import probe_passt
+from virlet.engine.probe.qemu import probe_qemu
+from virlet.engine.probe.security import probe_security
+from virlet.engine.probe.slirp import missing, own_helper, probe_slirp_helper
 from virlet.errors import SystemFailure, VirletError
 from virlet.paths import program
 from virlet.plan.facts import Facts, HostFacts, PasstFacts, QemuFacts, SlirpHelperFacts, Support

@@ -189,7 +189,7 @@ class FdTable:
             case OpenVhost(path=path):
                 self._fds[source] = self._keep(_vhost(path))
             case Accept():
-                raise AssertionError("QEMU has to make that connection: see virlet.engine.door")
+                raise AssertionError("QEMU has to make that connection: see virlet.engine.supervision.door")
             case BridgeTap():
                 raise AssertionError("a bridge's tap is sent by a program: see virlet.engine.taps.open_all")
             case Given():

@@ -34,7 +34,7 @@ from virlet.qmp.monitor import Monitor, MonitorClosed
 
 if TYPE_CHECKING:
     from virlet.engine.context import Context
-    from virlet.engine.helpers import Helper
+    from virlet.engine.supervision.helper import Helper
 
 __all__ = ["Guest", "Peer", "Run"]
 
@@ -286,7 +286,7 @@ class Guest:
         old, self.id = self.id, number
         self.context.guests.number(self, old)
 
-    # What a helper needs of its guest (virlet.engine.helpers.HelperHost)
+    # What a helper needs of its guest (virlet.engine.supervision.helper.HelperHost)
 
     @property
     def stopping(self) -> bool:

@@ -21,19 +21,19 @@ from typing import Any
 
 from virlet import __version__
 from virlet.engine.confine import hint_of, shut_in
-from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import let_end, pid_file, plug_in
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper
 from virlet.engine.inbox import Inbox
-from virlet.engine.keep import keep
 from virlet.engine.live import pty_paths, target_of, vnc_ports, with_ptys, with_targets, with_vnc_ports
 from virlet.engine.needs import hint_for
 from virlet.engine.planned import located
-from virlet.engine.reach import run_helper, wait_ready
 from virlet.engine.status import FORMAT, HelperRecord, Phase, Record
+from virlet.engine.supervision.door import Door
+from virlet.engine.supervision.forked import let_end, pid_file, plug_in
+from virlet.engine.supervision.helper import Helper
+from virlet.engine.supervision.keep import keep
+from virlet.engine.supervision.reach import run_helper, wait_ready
 from virlet.engine.taps import downscripts, leave, open_all, run_script
 from virlet.engine.tasks import together
 from virlet.engine.waiting import answered

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from virlet.engine.door import Door
 from virlet.engine.fds import FdTable, dial
 from virlet.engine.files import make_private
-from virlet.engine.forked import pid_file, plug_in
 from virlet.engine.guest import Guest, Peer, Run
-from virlet.engine.helpers import Helper
-from virlet.engine.keep import inodes_of, keep
 from virlet.engine.needs import hint_for, look, refuse_net
-from virlet.engine.reach import run_helper, wait_ready
 from virlet.engine.status import Attaching, HelperRecord
+from virlet.engine.supervision.door import Door
+from virlet.engine.supervision.forked import pid_file, plug_in
+from virlet.engine.supervision.helper import Helper
+from virlet.engine.supervision.keep import inodes_of, keep
+from virlet.engine.supervision.reach import run_helper, wait_ready
 from virlet.engine.taps import downscripts, open_all, run_script
 from virlet.engine.unplug import close_kept, drop_chardev, drop_netdev, leave_taps
 from virlet.enums import EventId

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from virlet.engine.anew import given_back
 from virlet.engine.crash import after_crash, restart
 from virlet.engine.ending import end_qemu
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper
+from virlet.engine.supervision.anew import given_back
+from virlet.engine.supervision.helper import Helper
 from virlet.engine.unplug import refused
 from virlet.enums import DomainState, EventId, Lifecycle, PmSuspendedDetail
 from virlet.model.lifecycle import TABLE, Action

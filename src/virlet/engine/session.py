@@ -13,7 +13,7 @@ from virlet.engine.facts import gather
 from virlet.engine.files import check_owner, make_private
 from virlet.engine.guest import Guest
 from virlet.engine.logs import keep_small
-from virlet.engine.probe_cache import Cache
+from virlet.engine.probe.cache import Cache
 from virlet.errors import ConfigUnsupported, VirletError
 from virlet.net.choose import registry
 from virlet.plan.facts import Facts

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from virlet.engine.anew import regain
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper
-from virlet.engine.links import links_as_wanted
 from virlet.engine.status import Attaching
+from virlet.engine.supervision.anew import regain
+from virlet.engine.supervision.helper import Helper
+from virlet.engine.supervision.links import links_as_wanted
 from virlet.engine.unplug import drop_chardev, drop_netdev, leave_taps, remove_nic
 from virlet.errors import OperationInvalid
 from virlet.fault import point

@@ -133,7 +133,7 @@ class Attaching:
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """An interface that leaves a running guest only to be plugged in anew (:mod:`virlet.engine.anew`)."""
+    """An interface that leaves a running guest only to be plugged in anew (:mod:`virlet.engine.supervision.anew`)."""
 
     alias: str
     xml: str

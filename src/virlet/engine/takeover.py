@@ -11,16 +11,16 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from virlet.engine.anew import regain, resume
 from virlet.engine.belongings import own_monitor, remove_files
 from virlet.engine.context import Context
 from virlet.engine.crash import after_crash, began_again, restart
 from virlet.engine.ending import LAST_WORDS, end_qemu
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper
 from virlet.engine.inbox import Inbox, hear, watch_end
 from virlet.engine.settle import settle_interfaces
 from virlet.engine.status import HelperRecord, Phase, Record
+from virlet.engine.supervision.anew import regain, resume
+from virlet.engine.supervision.helper import Helper
 from virlet.engine.taps import leave
 from virlet.enums import CrashedReason, DomainState, PausedReason, RunningReason
 from virlet.errors import NoDomain, OperationFailed, OperationTimeout, ResourceBusy, VirletError

@@ -6,7 +6,8 @@ filter or landlock that it inherits, so such a QEMU runs with the user's rights.
 The card is not wired to the netdev but to a hub that the netdev is plugged into, at the monitor, before the guest runs.
 With the netdev on its command line every other start of QEMU 11.1 ended with a monitor that never answered (11 of 25;
 at the monitor none of 36), and only behind a hub a passt that QEMU has given up can be replaced under its card.
-QEMU runs passt by a link of ours, so that we can keep it from starting another one (:mod:`virlet.engine.forked`).
+QEMU runs passt by a link of ours, so that we can keep it from starting another one
+(:mod:`virlet.engine.supervision.forked`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ daemon that comes later fetches them from the helper, or from QEMU, which holds 
 (:attr:`virlet.plan.base.NetPlan.keeps`).  Fetching needs the right to attach to those processes as a tracer.
 With ``kernel.yama.ptrace_scope`` 1 a daemon that is not their ancestor has it where they grant it: virlet's own slirp
 helper does (:func:`virlet.proc.confine.allow_tracing`), QEMU and other helpers do not.  With 2 and 3 it has it nowhere.
-What could not be fetched is lost when the helper dies (:mod:`virlet.engine.anew` has what is done then).
+What could not be fetched is lost when the helper dies (:mod:`virlet.engine.supervision.anew` has what is done then).
 """
 
 from __future__ import annotations

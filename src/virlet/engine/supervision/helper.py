@@ -1,7 +1,7 @@
 """A process beside QEMU, kept alive: a dead passt costs the guest a blink, not its network.
 
 What is common to all of them: when another one is started and when it is given up, what is told, and what the status
-file says meanwhile.  How it comes together with QEMU is its way's (:mod:`virlet.engine.reach`).
+file says meanwhile.  How it comes together with QEMU is its way's (:mod:`virlet.engine.supervision.reach`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import replace
 from shlex import quote
 from typing import Any
 
-from virlet.engine.budget import Budget, Losses
 from virlet.engine.fds import FdTable
-from virlet.engine.following import Following
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import LEAVE, EndLost, NoWay, Reach, wait_ready
-from virlet.engine.reach_dial import DialReach
-from virlet.engine.reach_door import DoorReach
-from virlet.engine.reach_forked import ForkedReach
-from virlet.engine.reach_pair import PairReach
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.budget import Budget, Losses
+from virlet.engine.supervision.following import Following
+from virlet.engine.supervision.host import HelperHost
+from virlet.engine.supervision.reach import LEAVE, EndLost, NoWay, Reach, wait_ready
+from virlet.engine.supervision.reach_dial import DialReach
+from virlet.engine.supervision.reach_door import DoorReach
+from virlet.engine.supervision.reach_forked import ForkedReach
+from virlet.engine.supervision.reach_pair import PairReach
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure, VirletError
 from virlet.fault import point

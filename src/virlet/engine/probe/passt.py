@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-from virlet.engine.probe_run import Outcome, run
+from virlet.engine.probe.run import Outcome, run
 from virlet.errors import OperationTimeout, SystemFailure
 from virlet.paths import program
 from virlet.plan.facts import PasstFacts, Support

@@ -7,9 +7,9 @@ import os
 from dataclasses import replace
 
 from virlet.engine.fds import FdTable
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.keep import inodes_of, regain
-from virlet.engine.reach import EndLost, Reach, Reached
+from virlet.engine.supervision.host import HelperHost
+from virlet.engine.supervision.keep import inodes_of, regain
+from virlet.engine.supervision.reach import EndLost, Reach, Reached
 from virlet.engine.tasks import Tasks
 from virlet.proc.process import ExitStatus
 

@@ -1,7 +1,7 @@
 """How a helper and QEMU come together, and how each of them learns that the other has gone.
 
 That differs by backend (:class:`virlet.plan.base.OnLoss`), and nothing else of a helper's supervision does: whoever
-supervises (:mod:`virlet.engine.helpers`) says what has happened and asks for a successor.
+supervises (:mod:`virlet.engine.supervision.helper`) says what has happened and asks for a successor.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from virlet.engine.fds import FdTable
-from virlet.engine.following import Following
-from virlet.engine.helper_host import HelperHost
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.following import Following
+from virlet.engine.supervision.host import HelperHost
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure
 from virlet.fault import point

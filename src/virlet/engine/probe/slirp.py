@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from virlet.engine.probe_run import run
+from virlet.engine.probe.run import run
 from virlet.errors import InternalError
 from virlet.plan.facts import SlirpHelperFacts, Support
 

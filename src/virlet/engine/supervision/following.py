@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from virlet.engine.helper_host import HelperHost
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision.host import HelperHost
 from virlet.engine.tasks import Tasks
 from virlet.plan.follow import ROUTE, Uplinks, copied, missing_route, outdated, retold, seen
 from virlet.proc.logfile import tail

@@ -11,11 +11,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from virlet.engine.coax import coax, silent
-from virlet.engine.door import Door
 from virlet.engine.fds import FdTable
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import Reach, Reached
+from virlet.engine.supervision.coax import coax, silent
+from virlet.engine.supervision.door import Door
+from virlet.engine.supervision.host import HelperHost
+from virlet.engine.supervision.reach import Reach, Reached
 from virlet.engine.tasks import Tasks
 from virlet.plan.base import Accept, HelperPlan
 from virlet.proc.process import Process

@@ -13,12 +13,12 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-from virlet.engine.budget import Budget, Losses, passes
 from virlet.engine.guest import Guest, Run
-from virlet.engine.helpers import Helper
 from virlet.engine.live import with_backend
 from virlet.engine.plug import plug
 from virlet.engine.status import Returning
+from virlet.engine.supervision.budget import Budget, Losses, passes
+from virlet.engine.supervision.helper import Helper
 from virlet.engine.unplug import remove_nic, unplug
 from virlet.errors import SystemFailure, VirletError
 from virlet.model.domain import format_device, parse_interface

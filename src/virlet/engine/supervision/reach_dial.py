@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 
 from virlet.engine.fds import FdTable, anchor, dial
-from virlet.engine.helper_host import HelperHost
-from virlet.engine.reach import ANNOUNCE, NoWay, Reach, Reached
+from virlet.engine.supervision.host import HelperHost
+from virlet.engine.supervision.reach import ANNOUNCE, NoWay, Reach, Reached
 from virlet.engine.tasks import Tasks
 from virlet.errors import SystemFailure
 from virlet.plan.base import Dial

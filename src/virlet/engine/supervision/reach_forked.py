@@ -1,7 +1,7 @@
 """QEMU starts its helper itself (its passt netdev), and another one when it reads the end of the stream, if it can.
 
 When that fails, or while the guest takes no frames, nothing follows, and QEMU tells nobody: then the netdev is replaced
-(:mod:`virlet.engine.forked`), which the guest does not see.
+(:mod:`virlet.engine.supervision.forked`), which the guest does not see.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import errno
 import logging
 from dataclasses import replace
 
-from virlet.engine.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove_dead
-from virlet.engine.reach import ANNOUNCE, Reach
+from virlet.engine.supervision.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove_dead
+from virlet.engine.supervision.reach import ANNOUNCE, Reach
 from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
 from virlet.proc.logfile import tail
 from virlet.proc.process import Process
