@@ -9,7 +9,7 @@ import resource
 import select
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,24 @@ def no_process() -> Callable[[], AbstractContextManager[None]]:
     if os.geteuid() == 0:
         pytest.skip("elsewhere: root may have as many as it likes")
     return _no_process
+
+
+@contextmanager
+def _no_descriptor() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:  # Numbers below the highest that were free.
+                stack.callback(os.close, os.dup(0))
+        yield
+
+
+@pytest.fixture
+def no_descriptor() -> Callable[[], AbstractContextManager[None]]:
+    """``with no_descriptor():`` this process has as many files open as it may; which it closes it may open again."""
+    return _no_descriptor
 
 
 @pytest.fixture

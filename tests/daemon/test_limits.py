@@ -203,7 +203,7 @@ async def test_clients_that_found_no_descriptor_are_let_in_when_there_is_one_tho
     try:
         waiting = asyncio.ensure_future(late.ask(remote.AUTH_LIST))
         await until(lambda: "cannot accept a client" in caplog.text)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # For some attempts more.
         assert not waiting.done()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,25 +159,15 @@ async def test_the_next_daemon_replaces_what_died_while_there_was_none(
     await stand.again()
 
 
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
-    with contextlib.ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        with contextlib.suppress(OSError):
-            while True:
-                stack.callback(os.close, os.dup(0))
-        yield
-
-
-async def test_a_daemon_that_has_a_descriptor_to_listen_and_none_to_accept_tries_until_it_has(up: Up) -> None:
+async def test_a_daemon_that_has_a_descriptor_to_listen_and_none_to_accept_tries_until_it_has(
+    up: Up, no_descriptor: Callable[[], AbstractContextManager[None]]
+) -> None:
     stand = await up(nic(free_port()))
-    with no_descriptor_left():  # But for that of the process which ends.
+    with no_descriptor():  # But for that of the process which ends.
         os.kill(int(stand.helper()["pid"]), signal.SIGKILL)
         await until(lambda: stand.recorder.helpers == ["lost", "lost"])
         assert "cannot accept a connection at" in stand.recorder.events[-1].message
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # For some attempts more, of which nothing is told.
     await stand.again()
     assert stand.recorder.helpers == ["lost", "lost", "restarted"]
 

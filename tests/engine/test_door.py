@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import os
-import resource
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -91,25 +89,15 @@ async def test_a_path_that_cannot_be_is_said(path: Path) -> None:
         Door(path.parent / ("x" * 108))
 
 
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
-    with contextlib.ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        with contextlib.suppress(OSError):
-            while True:
-                stack.callback(os.close, os.dup(0))
-        yield
-
-
 @pytest.mark.parametrize("waits", [True, False])
-async def test_who_cannot_be_let_in_is_hung_up_on_and_the_door_is_closed(path: Path, waits: bool) -> None:
+async def test_who_cannot_be_let_in_is_hung_up_on_and_the_door_is_closed(
+    path: Path, waits: bool, no_descriptor: Callable[[], AbstractContextManager[None]]
+) -> None:
     with Door(path) as made:
         waiting = asyncio.ensure_future(made.accept()) if waits else None
         caller = dialled(path)
         await asyncio.sleep(0)
-        with no_descriptor_left():
+        with no_descriptor():
             while path.exists():  # noqa: ASYNC110
                 await asyncio.sleep(0)
         with caller, pytest.raises(ConnectionResetError):

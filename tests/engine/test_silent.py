@@ -141,7 +141,7 @@ async def test_its_end_is_noticed(house: House) -> None:
 async def test_it_can_be_destroyed(house: House) -> None:
     driver = await house.stopped()
     ending = asyncio.ensure_future(driver.destroy(house.uuid, 0))
-    await asyncio.sleep(0.05)
+    await until(lambda: driver._context.guests.find(house.uuid).running().stopping)
     house.goes_on()  # It takes its SIGTERM; one that does not gets SIGKILL after 10 s.
     await ending
     assert house.uuid not in [guest.uuid for guest in driver._context.guests]
@@ -150,7 +150,7 @@ async def test_it_can_be_destroyed(house: House) -> None:
 
 async def test_one_whose_client_is_gone_is_ended_without_a_word(house: House) -> None:
     driver = await house.stopped(autodestroy=True)
-    await asyncio.sleep(0.05)
+    assert driver._context.guests.find(house.uuid).running().stopping
     house.goes_on()
     await until(lambda: house.uuid not in [guest.uuid for guest in driver._context.guests])
     assert identify(house.qemu) is None

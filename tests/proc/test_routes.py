@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from hypothesis import given
@@ -124,20 +123,10 @@ def test_a_watch_that_is_closed_leaves_nothing() -> None:
         os.fstat(number)
 
 
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
-    with contextlib.ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        with contextlib.suppress(OSError):
-            while True:
-                stack.callback(os.close, os.dup(0))
-        yield
-
-
-def test_what_cannot_be_read_is_not_a_host_without_a_network() -> None:
+def test_what_cannot_be_read_is_not_a_host_without_a_network(
+    no_descriptor: Callable[[], AbstractContextManager[None]],
+) -> None:
     assert uplinks().indexes
-    with no_descriptor_left(), pytest.raises(SystemFailure, match="routes: Too many open files"):
+    with no_descriptor(), pytest.raises(SystemFailure, match="routes: Too many open files"):
         uplinks()
     assert uplinks().indexes

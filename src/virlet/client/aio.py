@@ -218,7 +218,8 @@ class Connection:
             self.send(data, request.fds)
         except OSError as error:
             self.core.abandon(serial)
-            raise SystemFailure.of(error, "the descriptors cannot be copied for the server") from None
+            what, hint = "the descriptors cannot be copied for the server", "see ulimit -n, or pass fewer at a time"
+            raise SystemFailure.of(error, what, hint=hint) from None
         try:
             return await future
         except asyncio.CancelledError:
