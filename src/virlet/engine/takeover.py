@@ -90,6 +90,7 @@ def live_of(record: Record) -> Domain:
 
 
 def ending_of(record: Record) -> Action | None:
+    """Why its end was begun; None when it was not, or for a reason that only another virletd knows."""
     return Action[record.cause] if record.cause in Action.__members__ else None
 
 
