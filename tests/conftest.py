@@ -115,11 +115,12 @@ def no_process() -> Callable[[], AbstractContextManager[None]]:
 @contextmanager
 def _no_descriptor() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard))
+    # One more than the highest number there is: what is closed can be opened again, the highest one too.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
     with ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         with suppress(OSError):
-            while True:  # Numbers below the highest that were free.
+            while True:
                 stack.callback(os.close, os.dup(0))
         yield
 
