@@ -261,6 +261,33 @@ async def test_what_the_user_has_taken_away_before_does_not_come_back(
     assert guest.running().leaving == set()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_nor_does_it_under_the_next_daemon_unless_the_guest_keeps_it(
+    up: Up, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, opener: Open, faking: Faking, kept: bool
+) -> None:
+    monkeypatch.setattr(unplug, "UNPLUG_WAIT", 0.05)
+    guest, driver = await up(unplug="second")
+    await driver.detach(guest.uuid, f"<interface type='user'>{NAMED}</interface>", Affect.LIVE)
+    if kept:
+        unplug.refused(guest, guest.running(), "net0")
+    await driver.close()
+    driver = await opener(faking())
+    driver.subscribe(recorder)
+    guest = driver._find(guest.uuid)
+    assert guest.running().leaving == (set() if kept else {"net0"})
+    lose(guest)
+    if kept:
+        await until(lambda: "restarted" in recorder.helpers)
+        return
+    await until(lambda: "gave-up" in recorder.helpers)
+    assert "asked for its interface" in helper_of(guest).why
+    recorder.events.clear()
+    await answer(guest)
+    await until(lambda: live(guest) == [])
+    async with guest.job.hold("look whether anybody plugs it in", patient=True):
+        assert recorder.helpers == []
+
+
 async def test_one_that_was_plugged_in_when_its_daemon_died_is_left_alone(up: Up, opener: Open, faking: Faking) -> None:
     guest, driver = await up()
     before = live(guest)

@@ -107,11 +107,11 @@ def test_a_recorded_file_means_what_it_meant(name: str) -> None:
         assert record.attaching[0].helper is not None
         assert record.down == (DownScript("net3", "/home/user/down", "tap0"),)
         assert (record.returning[0].alias, record.returning[0].restarts) == ("net1", 3)
-        assert (record.reboots, record.begins_again) == (True, False)
+        assert (record.reboots, record.begins_again, record.leaving) == (True, False, ("net4",))
     else:
         assert record.attaching == record.down == record.put_back == record.returning == slirp.inodes == ()
         assert record.unconfined == "started by an older virletd"
-        assert (record.reboots, record.begins_again) == (False, False)
+        assert (record.reboots, record.begins_again, record.leaving) == (False, False, ())
 
 
 def test_the_recorded_file_has_every_member_there_is() -> None:

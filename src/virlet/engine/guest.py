@@ -356,6 +356,7 @@ class Guest:
                 autodestroy=run.owner is not None,
                 reboots=run.fake_reboot,
                 begins_again=run.rebooting,
+                leaving=tuple(sorted(run.leaving)),
                 state=self.state,
                 reason=int(self.reason),
                 xml=self.xml(XmlFlags.SECURE),

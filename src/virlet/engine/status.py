@@ -173,6 +173,8 @@ class Record:
     attaching: tuple[Attaching, ...] = ()
     """One at most, since a guest has one job at a time."""
     returning: tuple[Returning, ...] = ()
+    leaving: tuple[str, ...] = ()
+    """Aliases of interfaces that their user wants gone, and that the guest was asked for."""
     unconfined: str = "started by an older virletd"
     """Why QEMU may open every file of the user's; empty: it may not (landlock)."""
     cause: str = ""

@@ -111,6 +111,7 @@ def _owned(guest: Guest, record: Record, process: Process) -> Run:
     monitor = Monitor.unreachable(record.name, "it has not answered since virletd began")
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     run.fake_reboot, run.rebooting = record.reboots, record.begins_again
+    run.leaving.update(record.leaving)
     run.ending = ending_of(record) or (Action.DESTROY if record.autodestroy else None)
     # All of them before anything is done with one: what is saved next has to name each.
     run.helpers.update({item.alias: Helper(guest, guest.tasks, item) for item in record.helpers})

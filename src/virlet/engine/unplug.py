@@ -58,6 +58,8 @@ async def unplug(guest: Guest, nic: Interface, *, wait: bool = True, returns: Re
     try:
         try:
             await guest.execute("device_del", {"id": alias})
+            if alias in run.leaving:
+                guest.save()  # The guest may answer the next daemon.
             point("detach.asked")
         except QmpError as error:
             if error.error_class == "DeviceNotFound":
@@ -94,9 +96,8 @@ def _intend(guest: Guest, run: Run, alias: str, returns: Returning | None) -> No
 def _kept(guest: Guest, run: Run, alias: str) -> None:
     """The guest has its device as before, whoever wanted it gone."""
     run.leaving.discard(alias)
-    if run.returning(alias) is not None:
-        run.stays_away(alias)
-        guest.save()
+    run.stays_away(alias)
+    guest.save()
 
 
 def refused(guest: Guest, run: Run, alias: str) -> None:
