@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partialmethod
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from virlet.enums import CreateFlags, DomainState, RunningReason
 from virlet.errors import OperationFailed
 from virlet.plan.facts import Facts
 from virlet.proc.identity import identify
+from virlet.qmp.monitor import Monitor
 
 Xml = Callable[..., str]
 Open = Callable[..., Awaitable[QemuDriver]]
@@ -126,6 +128,30 @@ async def test_what_its_guest_has_done_meanwhile_is_answered(house: House) -> No
     await until(lambda: (4, 0) in house.recorder.lifecycle)
     assert house.recorder.lifecycle == [(8, 0), (4, 0)]
     assert driver.state(house.uuid) == (DomainState.RUNNING, RunningReason.CRASHED)
+    await driver.destroy(house.uuid, 0)
+
+
+async def test_one_that_falls_silent_while_it_is_taken_over_is_asked_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(name: str) -> None:
+        if name == "adopt.caught-up":
+            os.kill(house.qemu, signal.SIGSTOP)
+
+    await (await house.stopped()).close()
+    house.goes_on()
+    with monkeypatch.context() as patch:
+        patch.setattr(takeover, "point", stop)
+        patch.setattr(Monitor, "execute", partialmethod(Monitor.execute, timeout=0.5))
+        driver = await house.opened()
+        assert f"QEMU of guest 'one' (pid {house.qemu}) does not answer" in await problems(driver)
+        await until(lambda: "it is asked again" in caplog.text)
+        house.goes_on()
+        await driver.suspend(house.uuid)  # It waits for its turn.
+    assert await problems(driver) == ""
+    await driver.resume(house.uuid)
+    os.kill(helper_pid(driver, house.uuid), signal.SIGKILL)
+    await until(lambda: "restarted" in house.recorder.helpers)
     await driver.destroy(house.uuid, 0)
 
 

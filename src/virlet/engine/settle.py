@@ -12,7 +12,7 @@ from virlet.engine.status import Attaching
 from virlet.engine.supervision.anew import regain
 from virlet.engine.supervision.helper import Helper
 from virlet.engine.supervision.links import links_as_wanted
-from virlet.engine.unplug import drop_chardev, drop_netdev, leave_taps, remove_nic
+from virlet.engine.unplug import drop_chardev, drop_netdev, end_helper, leave_taps, remove_nic
 from virlet.errors import OperationInvalid
 from virlet.fault import point
 from virlet.model.domain import parse_interface
@@ -87,7 +87,7 @@ async def _undo(guest: Guest, run: Run, item: Attaching) -> None:
         if process is not None:
             helper.own(process)
     if helper is not None:
-        await helper.end()
+        await end_helper(guest, helper)
     await drop_netdev(guest, item.netdev)
     await drop_chardev(guest, item.alias)
     for name in item.sends:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from virlet.engine.belongings import own_monitor, remove_files
 from virlet.engine.context import Context
@@ -34,6 +37,8 @@ from virlet.qmp.monitor import Monitor, MonitorClosed, QmpError
 __all__ = ["Taken", "ending_of", "failed", "live_of", "take_over", "tell_silent"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 AGAIN = 1.0
 """Seconds between attempts to connect to a monitor whose backlog is full."""
@@ -183,7 +188,7 @@ async def _talk_as_job(guest: Guest, run: Run) -> None:
         hear(guest, run, inbox)
     if not run.reachable:
         return  # Nothing can be asked of it, nor done for it.
-    await settle_interfaces(guest, run)
+    await _patiently(guest, partial(settle_interfaces, guest, run))
     point("adopt.settled")
     log.info("%s (pid %d) runs on, taken over", guest.name, run.process.pid)
     guest.context.scopes.resume(guest, run)
@@ -286,14 +291,19 @@ def _begins_again(guest: Guest, run: Run, said: str) -> bool:
 
 async def _status(guest: Guest, run: Run) -> str | None:
     """QEMU's ``RunState``, however long it takes; None when its monitor has gone."""
+    try:
+        answer = await _patiently(guest, partial(run.monitor.execute, "query-status"))
+    except (MonitorClosed, QmpError) as error:
+        log.warning("%s: %s", guest.name, error)
+        return None
+    said = answer.get("status") if isinstance(answer, dict) else None
+    return said if isinstance(said, str) else ""
+
+
+async def _patiently(guest: Guest, ask: Callable[[], Awaitable[T]]) -> T:
+    """What *ask* finds out, which may be asked any number of times, of a QEMU that may fall silent at any moment."""
     while True:
         try:
-            answer = await run.monitor.execute("query-status")
+            return await ask()
         except OperationTimeout as error:
             log.warning("%s: %s; it is asked again", guest.name, error)
-        except (MonitorClosed, QmpError) as error:
-            log.warning("%s: %s", guest.name, error)
-            return None
-        else:
-            said = answer.get("status") if isinstance(answer, dict) else None
-            return said if isinstance(said, str) else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from virlet.engine.guest import Guest, Run
 from virlet.engine.status import Returning
+from virlet.engine.supervision.helper import Helper
 from virlet.engine.taps import leave
 from virlet.enums import EventId
 from virlet.errors import OperationFailed, OperationTimeout
@@ -29,6 +30,7 @@ __all__ = [
     "close_kept",
     "drop_chardev",
     "drop_netdev",
+    "end_helper",
     "leave_taps",
     "refused",
     "remove_nic",
@@ -118,10 +120,7 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     helper = run.helpers.get(alias)
     # The helper ends first: it would take the end of the stream for a loss.
     if helper is not None:
-        try:
-            await helper.end()
-        except OperationTimeout as error:
-            log.error("%s: %s", guest.name, error)
+        await end_helper(guest, helper)
     point("detach.helper")
     await drop_netdev(guest, f"host{alias}")
     point("detach.netdev")
@@ -149,6 +148,14 @@ async def remove_nic(guest: Guest, run: Run, alias: str) -> None:
     answer = run.unplugging.get(alias)
     if answer is not None and not answer.done():
         answer.set_result(None)
+
+
+async def end_helper(guest: Guest, helper: Helper) -> None:
+    """End it; one that not even SIGKILL ends is reported, and keeps nothing else from being taken away."""
+    try:
+        await helper.end()
+    except OperationTimeout as error:
+        log.error("%s: %s", guest.name, error)
 
 
 async def drop_netdev(guest: Guest, netdev: str) -> None:
