@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -71,7 +72,10 @@ def children() -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # A thread that has just ended.
         for pid in pids:
-            stat = Path(f"/proc/{pid}/stat").read_text()
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # A thread of asyncio's has just waited for it.
             if stat[stat.rindex(")") + 2] not in "ZX":
                 found[int(pid)] = stat[stat.index("(") : stat.rindex(")") + 1]
     return found
@@ -129,6 +133,26 @@ def _no_descriptor() -> Iterator[None]:
 def no_descriptor() -> Callable[[], AbstractContextManager[None]]:
     """``with no_descriptor():`` this process has as many files open as it may; which it closes it may open again."""
     return _no_descriptor
+
+
+class Clock:
+    """The time of a loop, in seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: what is due by then is done in the loop's next turn."""
+        self.now += seconds
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """For this test's loop time passes only when it is told to: a machine that stops for a while misses nothing."""
+    loop = asyncio.get_running_loop()
+    made = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", lambda: made.now)
+    return made
 
 
 @pytest.fixture

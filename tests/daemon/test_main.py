@@ -84,9 +84,15 @@ def path_of(env):
 
 def greet(path):
     """Whether somebody there speaks our protocol: AUTH_LIST is answered."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
-        client.connect(str(path))
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    return greeted(client)
+
+
+def greeted(client):
+    """The same of a connection, which ends."""
+    with client:
+        client.settimeout(30)
         client.sendall(bytes.fromhex("0000001c 20008086 00000001 00000042 00000000 00000000 00000000"))
         return client.recv(100)[4:8] == bytes.fromhex("20008086")
 
@@ -138,12 +144,14 @@ def test_the_service_manager_is_told(start, tmp_path):
         assert manager.recv(100) == b"STOPPING=1"
 
 
-def activated(env, tmp_path, *args):
-    """The daemon with a listening socket as descriptor 3, like systemd starts it."""
+def activated(env, *args):
+    """The daemon with a listening socket as descriptor 3, like systemd starts it; and a client that waits there."""
     listening = socket.socket(socket.AF_UNIX)
     path_of(env).parent.mkdir(mode=0o700, exist_ok=True)
     listening.bind(str(path_of(env)))
     listening.listen()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path_of(env)))
     code = (
         "import os, sys\n"
         f"os.dup2({listening.fileno()}, 3)\n"
@@ -153,20 +161,21 @@ def activated(env, tmp_path, *args):
     command = [sys.executable, "-c", code, *PROGRAM, *args]
     daemon = subprocess.Popen(command, env=env, pass_fds=(listening.fileno(),))
     listening.close()
-    return daemon
+    return daemon, client
 
 
-def test_a_client_at_an_activated_socket_waits_until_the_daemon_is_there(env, tmp_path):
-    daemon = activated(env, tmp_path)
+def test_a_client_at_an_activated_socket_waits_until_the_daemon_is_there(env):
+    daemon, client = activated(env)
+    assert greeted(client)
     assert greet(path_of(env))
     daemon.terminate()
     assert daemon.wait(20) == 0
     assert path_of(env).exists(), "the manager's socket stays the manager's"
 
 
-def test_it_ends_when_idle_if_told_so(env, tmp_path):
-    daemon = activated(env, tmp_path, "--timeout=0.3")
-    assert greet(path_of(env))
+def test_it_ends_when_idle_if_told_so(env):
+    daemon, client = activated(env, "--timeout=0.3")
+    assert greeted(client)
     assert daemon.wait(20) == 0
 
 

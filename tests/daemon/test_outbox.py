@@ -78,16 +78,20 @@ async def test_too_much_is_the_end_but_not_at_once(pair, monkeypatch):
     await asyncio.wait_for(one.closed.wait(), 30)
 
 
-async def test_nothing_taken_for_long_is_the_end_and_slowness_is_not(pair, monkeypatch):
-    monkeypatch.setattr(outbox, "STALLED", 1.0)
+async def test_nothing_taken_for_long_is_the_end_and_slowness_is_not(pair, clock):
     ours, theirs = pair
     one = Owner(ours)
     one.out.send(b"x" * 2_000_000)
-    for _ in range(4):
-        await asyncio.sleep(0.3)
+    for _ in range(5):
+        clock.advance(0.9 * outbox.STALLED)
         await heard(theirs, 250_000)
         assert not one.closed.is_set()
-    await asyncio.wait_for(one.closed.wait(), 30)
+    begun = clock.now
+    while not one.closed.is_set():
+        clock.advance(0.1 * outbox.STALLED)
+        for _ in range(2):  # What is due is done in the loop's next turn.
+            await asyncio.sleep(0)
+    assert 0.95 * outbox.STALLED < clock.now - begun < 2.3 * outbox.STALLED
 
 
 async def test_a_client_that_is_gone_is_the_end(pair):

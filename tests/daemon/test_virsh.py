@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,15 +16,23 @@ XML = "<domain type='qemu'><name>{name}</name><title>The {name}</title></domain>
 
 
 @pytest.fixture
-def virsh(socket_path, tmp_path):
+def begin(socket_path, tmp_path):
+    async def process(*args, output=asyncio.subprocess.PIPE):
+        return await asyncio.create_subprocess_exec(
+            "virsh", "-c", f"qemu+unix:///session?socket={socket_path}", *args,
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
+            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+
+    return process
+
+
+@pytest.fixture
+def virsh(begin, tmp_path):
     (tmp_path / "a.xml").write_text(XML.format(name="a"))
 
     async def run(*args, fails=False):
-        process = await asyncio.create_subprocess_exec(
-            "virsh", "-c", f"qemu+unix:///session?socket={socket_path}", *args,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
+        process = await begin(*args)
         out = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
         assert (process.returncode != 0) is fails, out
         return out
@@ -73,15 +84,23 @@ async def test_errors_in_its_words(virsh, tmp_path):
     )
 
 
-async def test_events_are_seen_in_order(virsh, tmp_path, server):
-    watching = asyncio.ensure_future(virsh("event", "--all", "--loop", "--timeout", "2"))
-    while not server.hub._wishes:  # noqa: ASYNC110  virsh has no other sign that it waits
-        await asyncio.sleep(0.01)
-    await virsh("define", str(tmp_path / "a.xml"))
-    await virsh("start", "a")
-    await virsh("destroy", "a")
-    lines = (await watching).splitlines()
-    assert [line for line in lines if line.startswith("event '")] == [
+async def test_events_are_seen_in_order(begin, virsh, tmp_path, server):
+    screen, near = os.openpty()  # At a terminal it prints each line at once.
+    watching = await begin("event", "--all", "--loop", output=near)
+    os.close(near)
+    with ExitStack() as stack:
+        stack.callback(os.close, screen)
+        while not server.hub._wishes:  # noqa: ASYNC110  virsh has no other sign that it waits
+            await asyncio.sleep(0.01)
+        await virsh("define", str(tmp_path / "a.xml"))
+        await virsh("start", "a")
+        await virsh("destroy", "a")
+        seen = b""
+        while b"Stopped" not in seen or not seen.endswith(b"\n"):
+            seen += await asyncio.to_thread(os.read, screen, 65_536)
+        watching.send_signal(signal.SIGINT)
+        assert await watching.wait() == 0
+    assert [line for line in seen.decode().splitlines() if line.startswith("event '")] == [
         "event 'lifecycle' for domain 'a': Defined Added",
         "event 'lifecycle' for domain 'a': Resumed Unpaused",
         "event 'lifecycle' for domain 'a': Started Booted",
