@@ -45,10 +45,15 @@ def short_dir() -> Iterator[Path]:
     shutil.rmtree(found)
 
 
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+def _free_ports() -> Iterator[str]:
+    """Ports that are free and stay so: from below those that the kernel gives to whoever asks for any."""
+    for port in range(31_000 + os.getpid() % 100 * 10, 32_768):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        yield str(port)
 
 
 def _rebased(text: str, where: Path) -> str:
@@ -59,7 +64,8 @@ def _rebased(text: str, where: Path) -> str:
     for path, form in IMAGES.items():
         subprocess.run(["qemu-img", "create", "-q", "-f", form, f"{where}{path}", "1M"], check=True)
     shutil.copy("/bin/true", where / "boot" / "initrd")
-    text = text.replace("45551", _free_port()).replace("45552", _free_port())
+    ports = _free_ports()
+    text = text.replace("45551", next(ports)).replace("45552", next(ports))
     return text.replace("type='block'", "type='file'").replace("dev='/dev/vg/c'", f"file='{where}/images/c.raw'")
 
 

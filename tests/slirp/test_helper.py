@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import errno
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -135,19 +138,18 @@ def test_a_guest_talks_tcp_to_the_host_at_the_gateways_address(wire) -> None:  #
 def test_a_restricted_guest_reaches_nobody(wire) -> None:  # type: ignore[no-untyped-def]
     one = wire("--restrict")
     one.resolve()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        one.tcp(4000, server.getsockname()[1], 100, 0, SYN)
-        assert one.resolve()  # Frames are taken in turn: the one before has been looked at.
-        with pytest.raises(BlockingIOError):
-            server.accept()
     free = wire()
     free.resolve()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        free.tcp(4000, server.getsockname()[1], 100, 0, SYN)
-        assert free.resolve()
+        server.settimeout(10)
+        one.tcp(4000, server.getsockname()[1], 100, 0, SYN)
+        assert one.resolve()  # Frames are taken in turn: the one before has been looked at.
+        free.tcp(4001, server.getsockname()[1], 100, 0, SYN)
+        server.accept()[0].close()  # As would have been seen, and before.
+        free.receive_tcp(4001, SYN | ACK)
         server.setblocking(False)
-        server.accept()[0].close()  # As would have been seen.
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_guest_that_misbehaves_at_full_speed_fills_no_log(wire) -> None:  # type: ignore[no-untyped-def]
@@ -169,10 +171,20 @@ def test_a_guest_that_misbehaves_at_full_speed_fills_no_log(wire) -> None:  # ty
     assert all(line.startswith("guest: ") for line in lines)
 
 
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    with socket.socket(family) as sock:
-        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free and stays so: from below those that the kernel gives to whoever asks for any."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(30_000 + os.getpid() % 100 * 20, 32_768):
+        with socket.socket(family) as stream, socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+            try:
+                stream.bind((host, port))
+                datagrams.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
+    raise AssertionError("no port is free")
 
 
 def test_a_forwarded_port_reaches_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
@@ -196,7 +208,7 @@ def test_a_forwarded_udp_port_reaches_the_guest(wire) -> None:  # type: ignore[n
 
 def test_a_forward_of_ipv6_listens_there_and_looks_for_the_guest(wire) -> None:  # type: ignore[no-untyped-def]
     try:
-        port = free_port(socket.AF_INET6)
+        port = free_port("::1")
     except OSError:
         pytest.skip("this host has no IPv6")
     one = wire("--guest-mac", "52:54:00:12:34:56", "--hostfwd", f"tcp:[::1]:{port}-:22")
@@ -236,18 +248,19 @@ def test_a_unix_socket_answers_the_guest(wire, tmp_path: Path) -> None:  # type:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         server.listen()
-        answer_once(server)
-        assert ask_service(wire("--guestfwd", f"tcp:10.0.2.100:7-unix:{tmp_path}/socket"), 7) == b"HELLO\n"
+        with answering_once(server):
+            assert ask_service(wire("--guestfwd", f"tcp:10.0.2.100:7-unix:{tmp_path}/socket"), 7) == b"HELLO\n"
 
 
 def test_an_address_of_the_host_answers_a_restricted_guest(wire) -> None:  # type: ignore[no-untyped-def]
     with socket.create_server(("127.0.0.1", 0)) as server:
-        answer_once(server)
         target = f"tcp:127.0.0.1:{server.getsockname()[1]}"
-        assert ask_service(wire("--restrict", "--guestfwd", f"tcp:10.0.2.100:7-{target}"), 7) == b"HELLO\n"
+        with answering_once(server):
+            assert ask_service(wire("--restrict", "--guestfwd", f"tcp:10.0.2.100:7-{target}"), 7) == b"HELLO\n"
 
 
-def answer_once(server: socket.socket) -> None:
+@contextmanager
+def answering_once(server: socket.socket) -> Iterator[None]:
     """Say what the first client says, in capitals."""
     server.settimeout(20)
 
@@ -256,7 +269,12 @@ def answer_once(server: socket.socket) -> None:
         with peer:
             peer.sendall(peer.recv(100).upper())
 
-    threading.Thread(target=serve, daemon=True).start()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def test_an_address_for_guestfwd_that_is_the_hosts_is_refused_by_name() -> None:
