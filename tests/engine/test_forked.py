@@ -123,6 +123,7 @@ class Host:
     name = "demo"
     stopping = False
     paused = False
+    unheard = False
 
     def __init__(self, monitor: Monitor) -> None:
         self.execute: Callable[..., Any] = monitor

@@ -19,6 +19,7 @@ import pytest
 
 from virlet.engine.fds import FdTable
 from virlet.engine.status import HelperRecord
+from virlet.engine.supervision import helper as supervision
 from virlet.engine.supervision.budget import Budget
 from virlet.engine.supervision.helper import Helper
 from virlet.engine.supervision.reach import run_helper
@@ -35,7 +36,7 @@ class Qemu:
     """The listening end of a stream: tells the helper what QEMU tells, and remembers what it was asked."""
 
     def __init__(self, path: Path) -> None:
-        self.name, self.stopping, self.plugged = "a guest", False, True
+        self.name, self.stopping, self.plugged, self.unheard = "a guest", False, True, False
         self.asked: list[tuple[str, Mapping[str, object]]] = []
         self.told: list[tuple[str, str]] = []
         self.network: Uplinks | None = Uplinks()
@@ -135,7 +136,9 @@ async def qemu(short: Path) -> AsyncIterator[Qemu]:
     tasks = Tasks()
     program = install(short / "passt", "passt")
     dialled = Dial(short / "net0")
-    plan = HelperPlan("passt", (str(program), "--quiet", "--fd", dialled), (dialled,), Ready.SPAWNED, OnLoss.RESTART)
+    plan = HelperPlan(
+        "passt", (str(program), "--foreground", "--quiet", "--fd", dialled), (dialled,), Ready.SPAWNED, OnLoss.RESTART
+    )
     one.helper = Helper(one, tasks, HelperRecord("net0", "hostnet0", plan), Budget(pause=0.01))
     with FdTable() as fds:
         fds.open(plan.fds)
@@ -290,6 +293,41 @@ async def test_one_that_was_taken_over_is_replaced_although_qemu_told_only_the_l
     qemu.helper.regain(0)
     await until(lambda: "restarted" in qemu.kinds)
     assert qemu.kinds == ["lost", "restarted"]
+
+
+async def test_one_that_ends_before_qemu_is_heard_comes_again_when_it_is(qemu: Qemu) -> None:
+    helper = qemu.helper
+    assert helper is not None
+    qemu.unheard = True
+    helper.regain(0)
+    kill(helper)
+    await until(lambda: qemu.alone)
+    await until(lambda: helper.process is None)
+    await asyncio.sleep(0.05)
+    assert (qemu.alone, helper.process, qemu.kinds) == (True, None, ["lost"])
+    qemu.unheard = False
+    helper.on_heard()
+    await until(lambda: qemu.kinds == ["lost", "restarted"])
+    kill(helper)
+    await until(lambda: qemu.kinds == ["lost", "restarted"] * 2)
+
+
+async def test_the_end_of_a_stream_that_a_daemon_before_us_had_dialled_ends_no_helper(
+    qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "LEAVE", 0.05)
+    helper = qemu.helper
+    assert helper is not None
+    process = helper.process
+    assert process is not None
+    for _ in range(2):
+        helper.on_connected()
+        helper.on_disconnected()
+    helper.on_connected()
+    await asyncio.sleep(0.2)
+    assert (process.running, qemu.kinds) == (True, [])
+    helper.on_disconnected()  # It does not end, so it is ended: by SIGTERM.
+    await until(lambda: qemu.kinds == ["lost", "restarted"])
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -21,7 +21,7 @@ from virlet.proc.process import ExitStatus
 
 
 class Host:
-    name, stopping, paused = "a guest", False, False
+    name, stopping, paused, unheard = "a guest", False, False, False
 
     async def execute(self, command: str, arguments: Mapping[str, object]) -> object:
         raise AssertionError(command)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partialmethod
 from typing import Any, cast
@@ -16,6 +17,7 @@ import pytest
 
 from virlet.engine import adopt, takeover
 from virlet.engine.driver import QemuDriver
+from virlet.engine.guest import Guest, Run
 from virlet.enums import CreateFlags, DomainState, RunningReason
 from virlet.errors import OperationFailed
 from virlet.plan.facts import Facts
@@ -26,9 +28,9 @@ Xml = Callable[..., str]
 Open = Callable[..., Awaitable[QemuDriver]]
 Faking = Callable[..., Facts]
 
-NIC = (
-    "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/><backend type='passt'/></interface>"
-)
+NIC = """<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/><backend type='passt'/>
+{forward}</interface>"""
+FORWARD = "<portForward proto='tcp' address='127.0.0.1'><range start='{}' to='22'/></portForward>"
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -40,8 +42,8 @@ async def until(true: Callable[[], object]) -> None:
 class House:
     """A guest and its neighbour; the guest's QEMU is stopped while no daemon runs."""
 
-    def __init__(self, opener: Open, facts: Facts, xml: Xml, recorder: Any) -> None:
-        self.opener, self.facts, self.xml, self.recorder = opener, facts, xml, recorder
+    def __init__(self, opener: Open, facts: Facts, xml: Xml, recorder: Any, port: int = 0) -> None:
+        self.opener, self.facts, self.xml, self.recorder, self.port = opener, facts, xml, recorder, port
         self.uuid = self.other = UUID(int=0)
         self.qemu = 0
 
@@ -49,7 +51,8 @@ class House:
         """The next daemon, which began while QEMU stood still."""
         first = await self.opener(self.facts)
         self.other = (await first.create(self.xml("other", 2), 0, None)).uuid
-        text = self.xml("one", 1, devices=NIC, extra=extra)
+        nic = NIC.format(forward=FORWARD.format(self.port) if self.port else "")
+        text = self.xml("one", 1, devices=nic, extra=extra)
         owner = (CreateFlags.AUTODESTROY, self) if autodestroy else (0, None)
         self.uuid = (await first.create(text, *owner)).uuid
         self.qemu = cast("int", first.details(self.uuid)["pid"])
@@ -68,12 +71,38 @@ class House:
     def goes_on(self) -> None:
         os.kill(self.qemu, signal.SIGCONT)
 
+    async def answers(self) -> None:
+        """Its guest does so, by the forwarded port."""
+        said = b""
+        async with asyncio.timeout(30):
+            while not said:
+                with suppress(OSError):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                    said = await reader.readline()
+                    writer.close()
+                    await writer.wait_closed()
+
 
 @pytest.fixture
-async def house(opener: Open, faking: Faking, xml: Xml, recorder: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adopt, "PATIENCE", 0.2)
     monkeypatch.setattr(takeover, "AGAIN", 0.05)
+
+
+@pytest.fixture
+def house(impatient: None, opener: Open, faking: Faking, xml: Xml, recorder: Any) -> Iterator[House]:
     one = House(opener, faking(), xml, recorder)
+    yield one
+    with suppress(ProcessLookupError):
+        one.goes_on()
+
+
+@pytest.fixture
+def quiet(impatient: None, opener: Open, faking: Faking, xml: Xml, recorder: Any) -> Iterator[House]:
+    """Its guest says nothing by itself, and its passt reaches nobody that it has not heard."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    one = House(opener, faking(passt={"learns": "heard"}), xml, recorder, port)
     yield one
     with suppress(ProcessLookupError):
         one.goes_on()
@@ -121,6 +150,31 @@ async def test_a_helper_that_is_lost_meanwhile_comes_back(house: House) -> None:
     await driver.destroy(house.uuid, 0)
 
 
+async def test_a_helper_that_is_lost_meanwhile_is_told_the_guests_address_and_replaced_once_more(quiet: House) -> None:
+    driver = await quiet.stopped()
+    os.kill(helper_pid(driver, quiet.uuid), signal.SIGKILL)
+    await until(lambda: quiet.recorder.helpers == ["lost"])
+    quiet.goes_on()
+    await quiet.answers()
+    await until(lambda: quiet.recorder.helpers == ["lost", "restarted"])
+    os.kill(helper_pid(driver, quiet.uuid), signal.SIGKILL)
+    await until(lambda: quiet.recorder.helpers == ["lost", "restarted"] * 2)
+    await quiet.answers()
+
+
+async def test_a_helper_that_the_last_daemon_has_started_is_told_by_the_next(quiet: House) -> None:
+    driver = await quiet.stopped()
+    quiet.goes_on()
+    await driver.suspend(quiet.uuid)  # When it has been taken over.
+    os.kill(quiet.qemu, signal.SIGSTOP)
+    os.kill(helper_pid(driver, quiet.uuid), signal.SIGKILL)
+    await until(lambda: quiet.recorder.helpers == ["lost", "restarted"])
+    await driver.close()
+    await quiet.opened()
+    quiet.goes_on()
+    await quiet.answers()
+
+
 async def test_what_its_guest_has_done_meanwhile_is_answered(house: House) -> None:
     driver = await house.stopped("<on_crash>restart</on_crash>")
     os.kill(house.qemu, signal.SIGUSR1)  # Its guest panics as soon as it goes on.
@@ -134,18 +188,21 @@ async def test_what_its_guest_has_done_meanwhile_is_answered(house: House) -> No
 async def test_one_that_falls_silent_while_it_is_taken_over_is_asked_again(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def stop(name: str) -> None:
-        if name == "adopt.caught-up":
+    catch_up = takeover._catch_up
+
+    async def stop(guest: Guest, run: Run) -> None:
+        await catch_up(guest, run)
+        if guest.uuid == house.uuid:
             os.kill(house.qemu, signal.SIGSTOP)
 
     await (await house.stopped()).close()
     house.goes_on()
     with monkeypatch.context() as patch:
-        patch.setattr(takeover, "point", stop)
+        patch.setattr(takeover, "_catch_up", stop)
         patch.setattr(Monitor, "execute", partialmethod(Monitor.execute, timeout=0.5))
         driver = await house.opened()
         assert f"QEMU of guest 'one' (pid {house.qemu}) does not answer" in await problems(driver)
-        await until(lambda: "it is asked again" in caplog.text)
+        await until(lambda: "'qom-list' within 0.5 s; it is asked again" in caplog.text)
         house.goes_on()
         await driver.suspend(house.uuid)  # It waits for its turn.
     assert await problems(driver) == ""

@@ -70,6 +70,8 @@ class Run:
     """The power button was pressed to reboot: reset it when it has powered off."""
     rebooting: bool = False
     """It has powered off and is being reset: that it stops meanwhile is nobody's business."""
+    unheard: bool = False
+    """It is being taken over, and what QEMU says is not heard yet."""
     why_stop: Action = Action.STOPPED
     """What the next STOP of QEMU's means."""
     consoles: dict[str, Callable[[], None]] = field(default_factory=dict)
@@ -292,6 +294,11 @@ class Guest:
     def stopping(self) -> bool:
         """QEMU is ending or has ended."""
         return self.run is None or self.run.stopping
+
+    @property
+    def unheard(self) -> bool:
+        """QEMU may be saying things that nobody will ever hear."""
+        return self.run is not None and self.run.unheard
 
     @property
     def paused(self) -> bool:

@@ -43,6 +43,7 @@ def watch(guest: Guest, run: Run, inbox: Inbox) -> None:
 
 def hear(guest: Guest, run: Run, inbox: Inbox) -> None:
     """React to what QEMU has said and says."""
+    run.unheard = False
     inbox.open(Reactions(guest, run).on_event)
 
 

@@ -117,6 +117,7 @@ def _owned(guest: Guest, record: Record, process: Process) -> Run:
     run = Run(process, monitor, replace(record, phase=Phase.RUNNING), AsyncExitStack(), taints=record.tainted)
     run.fake_reboot, run.rebooting = record.reboots, record.begins_again
     run.leaving.update(record.leaving)
+    run.unheard = True
     run.ending = ending_of(record) or (Action.DESTROY if record.autodestroy else None)
     # All of them before anything is done with one: what is saved next has to name each.
     run.helpers.update({item.alias: Helper(guest, guest.tasks, item) for item in record.helpers})
@@ -193,9 +194,7 @@ async def _talk_as_job(guest: Guest, run: Run) -> None:
     log.info("%s (pid %d) runs on, taken over", guest.name, run.process.pid)
     guest.context.scopes.resume(guest, run)
     for helper in tuple(run.helpers.values()):
-        if helper.process is None and helper.idle and not helper.given_up:  # Else it died under us, and comes back.
-            helper.tell_lost()
-            helper.revive()
+        helper.on_heard()
     resume(guest, run)
     if _silence(guest, run) in guest.context.status.problems and (now := guest.uplinks()) is not None:
         for helper in tuple(run.helpers.values()):

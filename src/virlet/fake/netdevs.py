@@ -28,6 +28,8 @@ class Stream(Backend):
         super().__init__("stream")
         self.machine, self.name, self.sock = machine, name, sock
         self.peer: socket.socket | None = None
+        self._quiet = False
+        """The guest has spoken, as one does that boots, and says nothing more by itself."""
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             machine.watch(sock.fileno(), self._accept)
         else:
@@ -40,6 +42,9 @@ class Stream(Backend):
         self.machine.watch(self.peer.fileno(), self._read)
         address = {"path": str(self.sock.getsockname()), "type": "unix"}
         self.machine.event("NETDEV_STREAM_CONNECTED", {"netdev-id": self.name, "addr": address})
+        if not self._quiet:
+            self._quiet = True
+            self.announce()
 
     def _read(self) -> None:
         assert self.peer is not None

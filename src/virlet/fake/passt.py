@@ -22,6 +22,7 @@ __all__ = ["DEFAULTS", "Port", "main", "ports"]
 DEFAULTS: Mapping[str, object] = {
     "refuse": "",  # Say this and exit 1.
     "generation": 2026,  # 2023: a port that is taken is left out, and help goes to standard error with status 1.
+    "learns": "at once",  # When it reaches the guest: at once, or "heard": after a frame of it, as the one of 2023.
 }
 
 _FLAGS = frozenset({
@@ -125,8 +126,8 @@ def _listen(options: Sequence[tuple[str, str]], generation: int) -> list[socket.
     return sockets
 
 
-def _serve(connection: socket.socket, sockets: Sequence[socket.socket]) -> None:
-    """Until the connection ends: read frames from it, answer whoever calls."""
+def _serve(connection: socket.socket, sockets: Sequence[socket.socket], *, heard: bool) -> None:
+    """Until the connection ends: read frames from it, answer whoever calls once the guest was *heard*."""
     with selectors.DefaultSelector() as selector:
         for each in (connection, *sockets):
             selector.register(each, selectors.EVENT_READ, each)
@@ -136,13 +137,16 @@ def _serve(connection: socket.socket, sockets: Sequence[socket.socket]) -> None:
                 if sock is connection:
                     if not sock.recv(1 << 16):
                         return
+                    heard = True
                 elif sock.type == socket.SOCK_STREAM:
                     caller, _ = sock.accept()
                     with caller:
-                        caller.sendall(b"fake guest, port %d\n" % sock.getsockname()[1])
+                        if heard:
+                            caller.sendall(b"fake guest, port %d\n" % sock.getsockname()[1])
                 else:
                     data, sender = sock.recvfrom(1 << 16)
-                    sock.sendto(data, sender)
+                    if heard:
+                        sock.sendto(data, sender)
 
 
 def _confine() -> None:
@@ -202,7 +206,7 @@ def _run(argv: Sequence[str], behaviour: Mapping[str, object]) -> int:
     _confine()
     if "quiet" not in names:
         print("fake passt is ready", file=sys.stderr, flush=True)
-    _serve(socket.socket(fileno=int(names["fd"])), sockets)
+    _serve(socket.socket(fileno=int(names["fd"])), sockets, heard=behaviour["learns"] == "at once")
     return 0
 
 

@@ -63,6 +63,8 @@ class Helper:
         """It is started when the guest runs again."""
         self._untold = ""
         """Its loss, as long as it may as well be QEMU's end that it has seen."""
+        self._told = False
+        """It ended under us before QEMU was heard."""
         self.following = Following(self, host, tasks)
         if record.waits:
             self.record = replace(record, unplugged=True)
@@ -170,14 +172,21 @@ class Helper:
             self._begin()
 
     async def _reap(self, process: Process) -> None:
-        """The stream has ended first: the process has nothing left to do and ends by itself, or is ended."""
-        await process.terminate(LEAVE)
+        """The stream has ended first: the process has nothing left to do and ends by itself, or is ended.
+
+        Unless QEMU has said that of a stream before its own, which a daemon before us had dialled and left.
+        """
+        if not await process.ended_within(LEAVE) and self._reach.open:
+            await process.terminate(LEAVE)
 
     # Restarting
 
     def _begin(self, least: float = 0.0) -> None:
         """Try again, in *least* seconds or whatever more the budget says; or give up."""
         if self._busy:
+            return
+        if self._host.unheard:
+            self._told = True
             return
         if self.following.lacks_route:
             self.following.wait()
@@ -203,11 +212,14 @@ class Helper:
         if not self.over:
             await self._restart()
 
-    def tell_lost(self) -> None:
-        """It had ended before this daemon began."""
-        if self.record.waits or self.record.reviving:
-            return
-        self._tell("lost", f"{self.record.plan.name} of {self.alias} ended while no daemon watched")
+    def on_heard(self) -> None:
+        """QEMU, which was taken over, is heard from now on: what has ended comes again."""
+        if self.process is not None:
+            self._reach.heard()
+        elif self.idle and not self.given_up:
+            if not (self._told or self.record.waits or self.record.reviving):
+                self._tell("lost", f"{self.record.plan.name} of {self.alias} ended while no daemon watched")
+            self.revive()
 
     def revive(self) -> None:
         """Start a helper that is down and that nobody is about to start: one that died unseen, or was given up."""

@@ -29,6 +29,11 @@ class HelperHost(Protocol):
         ...
 
     @property
+    def unheard(self) -> bool:
+        """What QEMU says is not heard yet: what it would have to tell the end of is not begun."""
+        ...
+
+    @property
     def paused(self) -> bool:
         """The guest's CPUs stand still."""
         ...

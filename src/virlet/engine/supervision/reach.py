@@ -130,6 +130,9 @@ class Reach:
     def connected(self) -> None:
         """QEMU says that it is connected."""
 
+    def heard(self) -> None:
+        """QEMU is heard from now on, and a process that another daemon has started runs."""
+
     # What can be done
 
     @property

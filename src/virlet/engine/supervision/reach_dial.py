@@ -42,7 +42,8 @@ class DialReach(Reach):
     def __init__(self, helper: Reached, host: HelperHost, tasks: Tasks) -> None:
         super().__init__(helper, host, tasks)
         self._stream = Stream.DOWN if helper.record.waits else Stream.UP
-        self._announce = False
+        self._announces = False
+        """Whoever QEMU is connected to from now on is a successor, and does not know the guest."""
         self._anchors: dict[Dial, int] = {}
         """QEMU's sockets, by which they are found when their names have vanished."""
         if helper.record.waits:
@@ -54,9 +55,13 @@ class DialReach(Reach):
                 self._anchors[source] = fd
 
     def regain(self, qemu: int) -> None:
-        if self._helper.process is not None:
-            # It may have ended while nobody listened to QEMU, its pidfd not saying so yet.
-            self._stream = Stream.UNSEEN
+        # It may have ended, or be followed by what was dialled since, while nobody listened to QEMU.
+        self._stream = Stream.UNSEEN
+        self._announces = self._record.restarts > 0
+
+    def heard(self) -> None:
+        if self._announces:
+            self._greet()  # Who has started it may not have come to that.
 
     def owned(self, process: Process) -> None:
         self._anchor()
@@ -73,9 +78,11 @@ class DialReach(Reach):
 
     def connected(self) -> None:
         self._stream = Stream.UP
-        if self._announce and not self._host.stopping:
-            self._announce = False
-            self._tasks.start(self._say_address(), f"announcement of {self._record.alias}")
+        if self._announces and not self._host.stopping:
+            self._greet()
+
+    def _greet(self) -> None:
+        self._tasks.start(self._say_address(), f"announcement of {self._record.alias}")
 
     async def _say_address(self) -> None:
         await self._host.execute("announce-self", ANNOUNCE)
@@ -100,7 +107,7 @@ class DialReach(Reach):
             log.info("%s: QEMU's backlog is full; its next event is awaited", self._record.alias)
             self._stream = Stream.DIALLED
             return False
-        self._announce, self._stream = True, Stream.DIALLED
+        self._announces, self._stream = True, Stream.DIALLED
         return True
 
     def close(self) -> None:
