@@ -135,6 +135,15 @@ async def test_a_refused_command_is_an_internal_error_with_libvirts_words() -> N
         )
 
 
+@pytest.mark.parametrize("late", [{"return": {}}, {"error": {"class": "GenericError", "desc": "it did not work"}}])
+@pytest.mark.parametrize("name", ["__qmp#00000", None, []])
+async def test_the_answer_to_a_client_before_us_is_not_taken_for_ours(late: dict[str, object], name: object) -> None:
+    greeting = GREETING + json.dumps({**late, "id": name}).encode() + b"\r\n"
+    async with pair(greeting=greeting) as (sock, _), await Monitor.connect(sock, name="demo") as monitor:
+        assert await monitor.execute("query-status") == {}
+        assert monitor.connected
+
+
 async def test_no_answer_in_time_is_a_timeout_and_the_connection_stays() -> None:
     silent = True
 

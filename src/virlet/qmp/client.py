@@ -54,6 +54,18 @@ class Client(QMPClient):
         self._deliver(event)
         return False
 
+    async def _do_recv(self) -> Message:
+        """The next message that is for us.
+
+        A QEMU whose client has gone while it ran a command answers the next one, before that has negotiated (7.2); the
+        library takes the first answer for that to its own first command, and an error for a refusal to talk.
+        """
+        while True:
+            message = await super()._do_recv()
+            if "id" not in message or message["id"] in tuple(self._pending):
+                return message
+            log.debug("%s -> an answer that nobody awaits: %.1000s", self.label, dict(message))
+
     def _cb_outbound(self, msg: Message) -> Message:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s <- %s", self.label, dict(msg))
