@@ -23,7 +23,7 @@ from tally import KILLED, LEFT
 
 from virlet.client.sync import Connection, Domain, connect
 from virlet.enums import DomainState
-from virlet.errors import VirletError
+from virlet.errors import NoDomain, VirletError
 
 PASST = """<interface type='user'><mac address='52:54:00:00:00:{n:02x}'/><model type='virtio'/><backend type='passt'/>
 <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward></interface>"""
@@ -41,6 +41,23 @@ SCRATCH = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qem
 DOMAIN = """<domain type='qemu'><name>{name}</name>{uuid}<memory unit='MiB'>32</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>{extra}
 <devices>{devices}<serial type='pty'/><memballoon model='none'/></devices></domain>"""
+
+PATIENCE = 20
+"""Seconds for a fake guest to answer who is connected to it: the kernel refuses at once where nobody listens."""
+
+
+def outlives_its_guest(path: Path) -> bool:
+    """Whether that path below a stand's directory must not do so: a socket, a status file, a half-written file."""
+    match path.parts:
+        case "r", "virlet", _, *_:
+            return True
+        case "s", "virlet", "log", *_:
+            return False
+        case "s", "virlet", _, _, _:
+            return True
+        case "tmp", name if name.endswith(".pid"):
+            return True
+    return path.name.startswith(".") and path.suffix == ".new"
 
 
 class Nursery:
@@ -196,19 +213,26 @@ class Stand:
     def running(self, program: str) -> list[int]:
         return [pid for pid, words in self.processes().items() if program in words]
 
+    def kill(self, program: str) -> None:
+        """All that run of it; one that has ended since it was seen is dead as well."""
+        for pid in self.running(program):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def files(self) -> list[str]:
         """Everything that must not outlive its guest: sockets, status files, half-written files."""
         kept = {"virletd.sock", "virletd.lock", "virletd.log"}
-        base, run = (self.inside / path.relative_to("/") for path in (self.base, self.run))
-        found = list(run.rglob("*")) + list(base.glob("s/virlet/*/*/*")) + list(base.rglob(".*.new"))
-        found += base.glob("tmp/*.pid")
-        logs = base / "s" / "virlet" / "log"
-        found = [
-            path
-            for path in found
-            if path.name not in kept and "filler" not in path.parts and not path.is_relative_to(logs)
-        ]
-        return sorted(str(path.relative_to(base)) for path in found)
+        base = self.inside / self.base.relative_to("/")
+        found = []
+        # Not by glob, which fails where a directory goes while it looks (Python 3.11): guests end at any time.
+        for folder, folders, files in os.walk(base):
+            if "filler" in folders:
+                folders.remove("filler")
+            for name in {*folders, *files} - kept:
+                path = (Path(folder) / name).relative_to(base)
+                if outlives_its_guest(path):
+                    found.append(str(path))
+        return sorted(found)
 
     def until(self, what: Callable[[], object], why: str, timeout: float = 30) -> None:
         """Wait for something that no descriptor tells of: another process has seen what we did."""
@@ -220,7 +244,11 @@ class Stand:
     def reap(self) -> None:
         """Take in the dead that init would take in."""
         for task in Path("/proc/self/task").iterdir():
-            for pid in map(int, (task / "children").read_text().split()):
+            try:
+                children = (task / "children").read_text().split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # A thread that was joined a moment ago.
+            for pid in map(int, children):
                 stat = Path(f"/proc/{pid}/stat").read_text()
                 if stat.rpartition(")")[2].split()[0] == "Z":
                     os.waitpid(pid, 0)
@@ -230,7 +258,7 @@ class Stand:
     def answers(self, port: int) -> bool:
         """Whether the fake guest behind that forwarded port answers."""
         try:
-            with socket.create_connection(("127.0.0.1", port), 5) as stream:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as stream:
                 return stream.makefile().readline().startswith("fake guest")
         except OSError:
             return False
@@ -240,8 +268,11 @@ class Stand:
         found = ["not looked yet"]
 
         def settled() -> bool:
-            # What the last daemon was about to end may end while we look.
-            found[:] = self._oddities(connection)
+            # What the last daemon was about to end may end while we look, and a transient guest is forgotten then.
+            try:
+                found[:] = self._oddities(connection)
+            except NoDomain as error:
+                found[:] = [str(error)]
             return not found
 
         try:
@@ -294,11 +325,12 @@ class Stand:
     def nothing(self, connection: Connection) -> None:
         """End every guest and forget it: nothing is left."""
         for domain in connection.domains():
-            if domain.is_active():
+            # It is off, or ends at this moment by itself; a transient one is gone then.  What stays is seen below.
+            with contextlib.suppress(VirletError):
                 domain.destroy()
-            with contextlib.suppress(VirletError):  # A transient one is gone.
+            with contextlib.suppress(VirletError):
                 domain.undefine()
-        assert connection.domains() == []
+        assert connection.domains() == [], self.log()
         self.until(lambda: not self.processes(), "no process")
         self.until(lambda: not self.files(), "no file")
         self.reap()
@@ -328,7 +360,7 @@ class RealStand(Stand):
     def answers(self, port: int) -> bool:
         """No guest runs behind it: passt accepts."""
         try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
         except OSError:
             return False
         return True

@@ -61,8 +61,7 @@ class House:
     def unharmed(self) -> None:
         """The running guest has its network, and gets it back."""
         assert self.stand.answers(self.ports[0])
-        for pid in self.stand.running("/passt"):
-            os.kill(pid, signal.SIGKILL)
+        self.stand.kill("/passt")
         self.stand.until(lambda: self.stand.answers(self.ports[0]), "the network is back")
 
     def tried(self, connection: Connection) -> list[str]:
@@ -227,8 +226,7 @@ def runs_out(stand: Stand, limit: int) -> None:
             with pytest.raises(VirletError, match=r"Too many open files|Resource temporarily unavailable"):
                 connection.lookup_by_name("guest1").start()
         assert [domain.name for domain in connection.domains(1)] == ["guest0"]
-        for pid in stand.running("/passt"):
-            os.kill(pid, signal.SIGKILL)
+        stand.kill("/passt")
         stand.until(lambda: "cannot be started" in stand.log(), "the daemon has tried")
         resource.prlimit(stand.pid, limit, (soft, hard))
         stand.until(lambda: stand.answers(house.ports[0]), "the network is back")

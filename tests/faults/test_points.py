@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import signal
 from collections.abc import Callable
@@ -86,13 +85,8 @@ def one(connection: Connection) -> Domain:
     return connection.lookup_by_name("one")
 
 
-def kill(scene: Scene, program: str) -> None:
-    for pid in scene.stand.running(program):
-        os.kill(pid, signal.SIGKILL)
-
-
 def crash_loop(scene: Scene, connection: Connection, program: str = "/passt") -> None:
-    kill(scene, program)
+    scene.stand.kill(program)
     while True:
         one(connection).state()  # Until the daemon has been killed.
 
@@ -226,9 +220,10 @@ def test_a_daemon_killed_there_leaves_every_guest_whole_or_gone(stand: Stand, na
 def test_a_daemon_killed_while_it_takes_over_leaves_as_much_to_the_next(stand: Stand, name: str) -> None:
     scene = killed(stand, AFTER[name] or "start.watched")
     if not AFTER[name]:
-        kill(scene, "/qemu-system")
+        stand.kill("/qemu-system")
     stand.note_point(name, "passt")
-    assert not stand.begin(name), f"'{name}' was not reached\n{stand.log()}"
+    if stand.begin(name):
+        stand.died()  # A QEMU that was slow to answer is taken over a moment after the daemon has begun.
     assert stand.ended == -signal.SIGKILL, stand.log()
     whole(stand, scene)
 

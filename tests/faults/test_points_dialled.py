@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import suppress
 
@@ -37,8 +36,7 @@ class Scene:
         domain.detach_device(self.card, Affect.LIVE)
 
     def lose(self, domain: Domain) -> None:
-        for pid in self.stand.running("/passt"):
-            os.kill(pid, signal.SIGKILL)
+        self.stand.kill("/passt")
         while True:
             domain.state()  # Until the daemon has been killed.
 
@@ -55,8 +53,7 @@ def whole(stand: Stand, scene: Scene) -> None:
         stand.note_left([domain])
         if domain.is_active():
             stand.until(lambda: stand.answers(scene.first), "the guest's network is not back")
-            for pid in stand.running("/passt"):
-                os.kill(pid, signal.SIGKILL)
+            stand.kill("/passt")
             stand.until(lambda: stand.running("/passt") and stand.answers(scene.first), "it is not replaced")
             assert "is taken by" not in stand.log(), "a helper ran that the daemon did not know of"
             domain.destroy()

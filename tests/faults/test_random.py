@@ -55,9 +55,7 @@ class Life:
         )
         if what == "kill":
             for program in ("/passt", ".passt", "virlet-slirp-helper"):
-                for pid in self.stand.running(program):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                self.stand.kill(program)
             return
         if what == "define":
             extra = SCRATCH.format(base=self.stand.base, lost=self.random.choice(("again", "never")))
