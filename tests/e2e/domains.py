@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,9 +32,13 @@ class Ports:
         return {self.ssh: 22} | many
 
 
-def free_ports(start: int = 20000) -> Ports:
-    """Ports below the ephemeral range such that none of them is taken."""
-    for base in range(start, 32000, 300):
+BLOCKS = range(20000, 32000, 300)
+
+
+def free_ports(start: int = BLOCKS.start) -> Ports:
+    """Ports below the ephemeral range such that none of them is taken; two runs beside each other begin elsewhere."""
+    first = (start - BLOCKS.start) // BLOCKS.step + os.getpid()
+    for base in (BLOCKS[(first + number) % len(BLOCKS)] for number in range(len(BLOCKS))):
         with ExitStack() as stack:
             try:
                 for port in (base, *range(base + 100, base + 200)):

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -194,16 +195,21 @@ class EventLog:
         self._until_registered(session)
 
     def _until_registered(self, session: Session) -> None:
-        """virsh does not say when it listens: define and undefine a domain until it has said so."""
-        path = session.base / "poke.xml"
-        path.write_text("<domain type='qemu'><name>poke</name><memory>1024</memory><os><type>hvm</type></os></domain>")
+        """virsh does not say when it listens: define and undefine domains until it has told of one."""
+        path, rest = session.base / "poke.xml", "<memory>1024</memory><os><type>hvm</type></os></domain>"
         deadline = time.monotonic() + 20
-        while not any("Defined" in line for line in self.lines):
+        for name in map("poke{}".format, count()):
             assert time.monotonic() < deadline, "virsh event says nothing"
+            path.write_text(
+                f"<domain type='qemu'><name>{name}</name><memory>9</memory><os><type>hvm</type></os></domain>"
+            )
             session.virsh("define", str(path))
-            session.virsh("undefine", "poke")
+            session.virsh("undefine", name)
+            if self.lines:  # It may have begun to listen between the two.
+                break
         with self._news:
-            self._news.wait_for(lambda: "Undefined" in self.lines[-1] and len(self.lines) % 2 == 0, 20)
+            told = self._news.wait_for(lambda: f"'{name}': Undefined" in self.lines[-1], 20)
+            assert told, f"virsh event has not told all: {self.lines}"
             self.lines.clear()
 
     def _read(self) -> None:
