@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -179,6 +180,21 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(
     assert recorder.events == []
 
 
+async def test_a_qemu_that_ends_is_told_with_its_words_however_long_it_takes_after_its_helper(
+    opener: Open, faking: Faking, xml: Xml, nic: str, dirs: Dirs, tmp_path: Path
+) -> None:
+    facts = faking()
+    Path(next(iter(facts.qemu))).write_text(
+        f"#!{sys.executable} -IS\nimport os, sys, time\n"
+        "print('no such board', file=sys.stderr, flush=True)\nos.closerange(3, 1000)\ntime.sleep(0.5)\nsys.exit(1)\n"
+    )
+    driver = await opener(facts)
+    uuid = (await driver.define(xml(devices=nic), 0)).uuid
+    with pytest.raises(InternalError, match=r"process exited while connecting to monitor: .*no such board"):
+        await driver.start(uuid, 0, None)
+    await nothing_left(dirs, tmp_path)
+
+
 @pytest.mark.parametrize("garbage", [b"", b"hello\r\n", b"{}\r\n", b'{"QMP": 3}\r\n', b"\xff" * 100000, b"[" * 9000])
 async def test_a_monitor_that_speaks_no_qmp_is_an_error_of_ours(
     opener: Open, faking: Faking, xml: Xml, dirs: Dirs, tmp_path: Path, garbage: bytes
@@ -251,6 +267,13 @@ async def test_a_cancelled_start_leaves_nothing(
         await nothing_left(dirs, tmp_path)
 
 
+async def said_ready(driver: QemuDriver, uuid: UUID, times: int) -> None:
+    """Wait until the log of the one helper has that so often: it listens before it says so."""
+    async with asyncio.timeout(30):
+        while (await driver.logs(uuid, "net0", 0, 1000))[0].count(b"fake passt is ready") != times:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
 async def test_both_witnesses_and_a_restart_are_told(
     opener: Open, faking: Faking, recorder: Recorder, xml: Xml, nic: str
 ) -> None:
@@ -258,11 +281,12 @@ async def test_both_witnesses_and_a_restart_are_told(
     uuid = (await driver.define(xml(devices=nic), 0)).uuid
     await driver.start(uuid, 0, None)
     listen_to(driver, recorder)
+    await said_ready(driver, uuid, 1)
     (helper,) = driver.details(uuid)["helpers"]  # type: ignore[misc]
     os.kill(helper["pid"], signal.SIGKILL)
     await until(lambda: len(recorder.helpers) == 2)
     assert recorder.helpers == ["lost", "restarted"]
-    assert (await driver.logs(uuid, "net0", 0, 1000))[0].count(b"fake passt is ready") == 2
+    await said_ready(driver, uuid, 2)
     (helper,) = driver.details(uuid)["helpers"]  # type: ignore[misc]
     assert (helper["condition"], helper["restarts"]) == ("running", 1)
     assert [port["state"] for port in driver.ports(uuid)] == ["running"]

@@ -290,7 +290,7 @@ class Launch:
         except OperationFailed:
             await process.ended_within(GRACE)
         # A helper ends with QEMU: then QEMU's own last words are the ones to tell, and its monitor tells them.
-        if not process.running and not await qemu.ended_within(0.05):
+        if not process.running and not await qemu.ended_within(_apart(process)):
             said = self._said(plan.stderr.path) if plan.stderr is not None else ""
             raise InternalError(
                 f"Child process ({plan.name} of '{self.plan.name}') unexpected {process.status}: {said}",
@@ -349,6 +349,15 @@ class Launch:
             helper = run.helpers[item.alias] = Helper(self.guest, self.guest.tasks, item)
             helper.keep(self.kept.get(item.alias))
         return run
+
+
+def _apart(helper: Process) -> float:
+    """Seconds that QEMU may take to be gone after *helper*, which would have seen that first.
+
+    One that ends well before it serves has seen the end of its connection, and who else would have closed that?  On a
+    busy host QEMU, which closes it while it ends, may come to its own end much later.
+    """
+    return GRACE if helper.status is not None and helper.status.code == 0 else 0.05
 
 
 async def _lock(log_fd: int, name: str) -> None:
