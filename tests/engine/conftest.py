@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from virlet.engine import adopt
 from virlet.engine.api import DomainEvent, HelperEvent
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
@@ -19,6 +20,7 @@ from virlet.engine.session import open_driver
 from virlet.enums import EventId
 from virlet.fake.programs import install
 from virlet.plan.facts import Facts, Support
+from virlet.proc import settled
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 
@@ -74,6 +76,13 @@ def dirs() -> Iterator[Dirs]:
     with tempfile.TemporaryDirectory(prefix="vl") as name:
         root = Path(name)
         yield Dirs(root / "c", root / "s", root / "h", root / "r")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a second makes no program of the tests one that is silent, or that is well."""
+    monkeypatch.setattr(adopt, "PATIENCE", 60.0)
+    monkeypatch.setattr(settled, "PATIENCE", 60.0)
 
 
 class Recorder:

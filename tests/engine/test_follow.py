@@ -24,7 +24,7 @@ def test_the_story_of_a_route(tmp_path_factory: pytest.TempPathFactory) -> None:
             [*inside, sys.executable, str(script), root, str(cache)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=False,
             env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR": root},
         )

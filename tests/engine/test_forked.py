@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -30,9 +31,13 @@ from virlet.qmp.monitor import QmpError
 
 
 def daemon(program: str) -> int:
-    """The pid of *program*, which is nobody's child, as passt is not QEMU's."""
+    """The pid of *program*, which is nobody's child, as passt is not QEMU's; it is that program when this returns."""
     argv = ["/bin/sh", "-c", '"$0" 60 >/dev/null 2>&1 & echo $!', program]
-    return int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    pid = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    words = Path(f"/proc/{pid}/cmdline")
+    while identify(pid) is not None and not words.read_bytes().startswith(os.fsencode(program) + b"\0"):
+        time.sleep(0.001)  # A shell as yet; it ends where there is no such program.
+    return pid
 
 
 def passt(pid_file: Path) -> int:
