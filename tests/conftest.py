@@ -119,6 +119,7 @@ def no_process() -> Callable[[], AbstractContextManager[None]]:
 @contextmanager
 def _no_descriptor() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # Else it may close, in the midst of it, what nobody can reach any more.
     # One more than the highest number there is: what is closed can be opened again, the highest one too.
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
     with ExitStack() as stack:

@@ -148,6 +148,8 @@ async def test_a_helper_that_ends_ends_the_wait(free: int) -> None:
 async def test_a_port_left_out_is_told_in_the_end(free: int) -> None:
     before = everybody()
     helper = await listening(f"tcp:{free}")
-    with pytest.raises(BadConfig, match=f"TCP port {free + 1} on 127.0.0.1 is not listened on by helper"):
+    await wait_listening(helper, [forward(free)], before, timeout=30)
+    with pytest.raises(BadConfig, match=f"TCP port {free + 1} on 127.0.0.1 is not listened on by helper") as caught:
         await wait_listening(helper, [forward(free, free + 1)], before, timeout=0.3)
+    assert len(caught.value.problems) == 1
     await helper.terminate(5)

@@ -57,7 +57,7 @@ async def test_what_a_script_has_started_ends_with_it() -> None:
     child = os.pidfd_open(int(os.read(read, 100)))
     os.close(read)
     await script.terminate(5)
-    await asyncio.to_thread(select.select, [child], [], [], 5)
+    await asyncio.to_thread(select.select, [child], [], [], 30)
     assert select.select([child], [], [], 0)[0]
     os.close(child)
 

@@ -14,7 +14,8 @@ def test_a_process_that_is_not_there_has_no_filter() -> None:
     assert filters() >= 0
 
 
-async def test_one_that_refuses_its_options_has_ended() -> None:
+async def test_one_that_refuses_its_options_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 60)
     assert not await settled(await spawn(Command(("false",)), "false"))
 
 

@@ -148,7 +148,7 @@ async def test_one_that_is_held_ends_when_it_is_ended_or_forgotten(tmp_path: Pat
     ended.proceed()
     watched = os.pidfd_open(forgotten.pid)
     forgotten.close()
-    assert select.select([watched], [], [], 5)[0]
+    assert select.select([watched], [], [], 30)[0]
     os.waitid(os.P_PIDFD, watched, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222  # It has ended.
     os.close(watched)
     assert not (tmp_path / "ran").exists()
@@ -181,7 +181,7 @@ def test_one_that_is_held_never_runs_when_its_starter_is_killed(tmp_path: Path) 
     except ProcessLookupError:
         pass  # It has ended, and somebody has seen that.
     else:
-        assert select.select([watched], [], [], 5)[0]
+        assert select.select([watched], [], [], 30)[0]
         os.close(watched)
     assert not (tmp_path / "ran").exists()
 
@@ -245,5 +245,5 @@ def test_what_may_not_outlive_us_is_killed_when_we_are() -> None:
     daemon.kill()
     daemon.wait()
     daemon.stdout.close()
-    assert select.select([trial], [], [], 10)[0]
+    assert select.select([trial], [], [], 30)[0]
     os.close(trial)

@@ -18,11 +18,15 @@ sys.exit(main(behaviour=json.loads({behaviour!r})))
 
 
 def install(path: Path, name: str, behaviour: Mapping[str, object] | None = None) -> Path:
-    """Write the executable *path* that is the fake *name* (``qemu`` or ``passt``) and behaves so; returns *path*."""
+    """Write the executable *path* that is the fake *name* (``qemu`` or ``passt``) and behaves so; returns *path*.
+
+    One that is there is replaced: it may be about to be executed, and then nobody may write to it (ETXTBSY).
+    """
     import virlet
 
     source = str(Path(virlet.__path__[0]).parent)
     text = _SCRIPT.format(python=sys.executable, path=[source], name=name, behaviour=json.dumps(dict(behaviour or {})))
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
-    return path
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(0o755)
+    return new.replace(path)
