@@ -196,7 +196,7 @@ class EventLog:
 
     def _until_registered(self, session: Session) -> None:
         """virsh does not say when it listens: define and undefine domains until it has told of one."""
-        path, rest = session.base / "poke.xml", "<memory>1024</memory><os><type>hvm</type></os></domain>"
+        path = session.base / "poke.xml"
         deadline = time.monotonic() + 20
         for name in map("poke{}".format, count()):
             assert time.monotonic() < deadline, "virsh event says nothing"
