@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,8 @@ from virlet.enums import EventId
 from virlet.fake.programs import install
 from virlet.plan.facts import Facts, Support
 from virlet.proc import settled
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine import unplug
 from virlet.engine.driver import QemuDriver
@@ -39,9 +40,7 @@ NAMED = f"<mac address='{MAC}'/>"
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
@@ -29,12 +30,6 @@ Faking = Callable[..., Facts]
 
 SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
 MAC = "52:54:00:00:00:09"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def nic(port: int, mac: str = MAC) -> str:

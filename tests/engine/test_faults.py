@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine import ending
 from virlet.engine.context import Dirs
@@ -30,12 +30,6 @@ Faking = Callable[..., Facts]
 NIC = """<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/>
 <backend type='passt' logFile='{log}'/>
 <portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward></interface>"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine.api import HelperEvent
 from virlet.engine.context import Dirs
@@ -81,9 +82,7 @@ async def test_a_crash_loop_ends_with_the_link_down_and_a_sentence_that_stays(
     monkeypatch.setattr(helpers, "Budget", partial(Budget, pause=0.001))
     driver = await opener(faking(qemu={"links": "say"}))
     driver.subscribe(recorder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     uuid = (await driver.define(xml(devices=card(backend, port)), 0)).uuid
     await driver.start(uuid, 0, None)
     assert helper_of(driver, uuid)["why"] is None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine import unplug
 from virlet.engine.context import Dirs
@@ -35,12 +36,6 @@ SLIRPLESS = (
 )
 BUILT_IN = "<virlet:backend xmlns:virlet='https://virlet.dev/schemas/domain/1' name='slirp'/>"
 NAMED = f"<interface type='user'><mac address='{MAC}'/></interface>"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

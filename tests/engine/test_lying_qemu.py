@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from unclaimed import free_port
 
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
@@ -105,7 +105,7 @@ async def _live(root: Path, facts: Facts, xml: Xml, behaviour: dict[str, object]
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     driver = await open_driver("/session", Dirs(root / "c", root / "s", root / "h", root / "r"), made)
     try:
-        await _used(driver, xml(devices=NIC.format(port=_free_port())))
+        await _used(driver, xml(devices=NIC.format(port=free_port())))
     finally:
         await driver.close()
     assert unhandled == []
@@ -135,9 +135,3 @@ async def _used(driver: QemuDriver, text: str) -> None:
     with suppress(VirletError):
         await driver.destroy(uuid, 0)
     assert not driver.is_active(uuid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

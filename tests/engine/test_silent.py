@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partialmethod
@@ -13,6 +12,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine import adopt, takeover
 from virlet.engine.driver import QemuDriver
@@ -101,9 +101,7 @@ def house(impatient: None, opener: Open, faking: Faking, xml: Xml, recorder: Any
 @pytest.fixture
 def quiet(impatient: None, opener: Open, faking: Faking, xml: Xml, recorder: Any) -> Iterator[House]:
     """Its guest says nothing by itself, and its passt reaches nobody that it has not heard."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    one = House(opener, faking(passt={"learns": "heard"}), xml, recorder, port)
+    one = House(opener, faking(passt={"learns": "heard"}), xml, recorder, free_port())
     yield one
     with suppress(ProcessLookupError):
         one.goes_on()

@@ -6,12 +6,12 @@ import asyncio
 import errno
 import logging
 import os
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from unclaimed import free_port
 
 from virlet.engine.context import Dirs
 from virlet.engine.driver import QemuDriver
@@ -34,10 +34,7 @@ KINDS = {
 
 
 def card(kind: str) -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    forward = f"<portForward proto='tcp' address='127.0.0.1'><range start='{port}' to='22'/></portForward>"
+    forward = f"<portForward proto='tcp' address='127.0.0.1'><range start='{free_port()}' to='22'/></portForward>"
     return KINDS[kind].format(forward=forward)
 
 
