@@ -64,6 +64,10 @@ class ForkedReach(Reach):
         await pull_out(execute, plan, None)
         return await plug_in(execute, plan)
 
+    def heard(self) -> None:
+        if self._record.restarts > 0:  # Who has had it started may not have come to that.
+            self._tasks.start(self.greet(), f"announcement of {self._record.alias}")
+
     async def greet(self) -> None:
         await self._host.execute("announce-self", ANNOUNCE)
 
