@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -152,6 +153,29 @@ async def test_the_next_daemon_replaces_what_died_while_there_was_none(
     recorder.events.clear()
     await stand.kill()
     await stand.again()
+
+
+async def test_the_next_daemon_goes_on_with_making_the_guest_speak(
+    up: Up, opener: Open, faking: Faking, dirs: Dirs
+) -> None:
+    says = {"links": "say"}
+    stand = await up(nic(free_port()), qemu=says)
+    (log,) = dirs.state.rglob("qemu.log")
+    await stand.kill()
+    await stand.again()
+    await stand.driver.close()
+    (record,) = dirs.state.rglob("*.json")
+    (helper,) = json.loads(record.read_text())["helpers"]
+    assert helper["coaxes"] > 0
+    out = log.read_text().count("net0: down")
+    later = await opener(able(faking(qemu=says)))
+    await until(lambda: log.read_text().count("net0: down") > out)
+    (said,) = dirs.state.rglob("net0*.log")
+    with said.open("a") as spoken:
+        spoken.write("New guest MAC address observed: 52:54:00:12:34:56\n")
+    await until(lambda: json.loads(record.read_text())["helpers"][0]["coaxes"] is None)
+    assert log.read_text().rstrip().endswith("net0: up")
+    await later.destroy(stand.uuid, 0)
 
 
 async def test_a_daemon_that_has_a_descriptor_to_listen_and_none_to_accept_tries_until_it_has(

@@ -105,6 +105,7 @@ def test_a_recorded_file_means_what_it_meant(name: str) -> None:
     assert slirp.plan.on_loss is OnLoss.REUSE
     if name == "format-1":
         assert record.attaching[0].helper is not None
+        assert (passt.coaxes, slirp.coaxes) == (120, None)
         assert record.down == (DownScript("net3", "/home/user/down", "tap0"),)
         assert (record.returning[0].alias, record.returning[0].restarts) == ("net1", 3)
         assert (record.reboots, record.begins_again, record.leaving) == (True, False, ("net4",))

@@ -105,6 +105,8 @@ class HelperRecord:
     """Why it was given up, and what to do about it, as its user was told."""
     reviving: bool = False
     """It was given up, and is tried once more, because somebody has asked for it."""
+    coaxes: int | None = None
+    """Its guest is being made to speak: the size of its log when its process began to write there."""
 
 
 @dataclass(frozen=True, slots=True)

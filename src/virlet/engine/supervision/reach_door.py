@@ -17,7 +17,7 @@ from virlet.engine.supervision.door import Door
 from virlet.engine.supervision.host import HelperHost
 from virlet.engine.supervision.reach import Reach, Reached
 from virlet.engine.tasks import Tasks
-from virlet.plan.base import Accept, HelperPlan
+from virlet.plan.base import Accept
 from virlet.proc.process import Process
 
 __all__ = ["DoorReach"]
@@ -32,8 +32,10 @@ class DoorReach(Reach):
         super().__init__(helper, host, tasks)
         self._door: Door | None = None
         """Where QEMU is awaited, while it is."""
-        self._spoken = 0
-        """Size of its log when the present process began to write there."""
+
+    def heard(self) -> None:
+        if self._helper.process is not None:
+            self._begin_to_coax(self._helper.process)  # Who has started it may not have come to the end of that.
 
     def connected(self) -> None:
         if not self._host.link_wanted(self._record.alias):
@@ -52,23 +54,32 @@ class DoorReach(Reach):
             if peer is None:
                 return False
             fds.put(source, peer.detach())
-        self._spoken = _size(self._record.plan)
+        plan = self._record.plan
+        begin = None if plan.stderr is None or silent(plan.argv) else _size(plan.stderr.path)
+        self._helper.record = replace(self._record, coaxes=begin)
         return True
 
     async def serving(self, process: Process) -> None:
-        log_file = self._record.plan.stderr
-        if log_file is not None and not silent(self._record.plan.argv):
-            self._tasks.start(self._coax(process, log_file.path), f"first word of the guest on {self._record.alias}")
+        self._begin_to_coax(process)
 
-    async def _coax(self, process: Process, path: Path) -> None:
+    def _begin_to_coax(self, process: Process) -> None:
+        record = self._record
+        if record.plan.stderr is not None and record.coaxes is not None:
+            coaxing = self._coax(process, record.plan.stderr.path, record.coaxes)
+            self._tasks.start(coaxing, f"first word of the guest on {record.alias}")
+
+    async def _coax(self, process: Process, path: Path, begin: int) -> None:
         helper, alias = self._helper, self._record.alias
 
         def going() -> bool:
             there = helper.process is process and not helper.over and not self._host.stopping
             return there and not self._host.paused and self._host.link_wanted(alias)
 
-        if not await coax(path, self._spoken, self._bounce, going) and going():
+        if not await coax(path, begin, self._bounce, going) and going():
             log.info("%s: the guest has not spoken yet; until it does, nobody can connect to it", alias)
+        if helper.process is process:
+            helper.record = replace(self._record, coaxes=None)
+            self._host.save()
 
     async def _bounce(self, seconds: float) -> None:
         """Take the cable out for so long."""
@@ -88,9 +99,9 @@ class DoorReach(Reach):
             self._door.close()
 
 
-def _size(plan: HelperPlan) -> int:
-    """Bytes of its log; 0 for none."""
+def _size(path: Path) -> int:
+    """Bytes of that file; 0 for none."""
     try:
-        return plan.stderr.path.stat().st_size if plan.stderr is not None else 0
+        return path.stat().st_size
     except OSError:
         return 0
