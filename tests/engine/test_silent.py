@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partialmethod
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from virlet.enums import CreateFlags, DomainState, RunningReason
 from virlet.errors import OperationFailed
 from virlet.plan.facts import Facts
 from virlet.proc.identity import identify
-from virlet.qmp.monitor import Monitor
+from virlet.qmp.monitor import Monitor, MonitorClosed
 
 Xml = Callable[..., str]
 Open = Callable[..., Awaitable[QemuDriver]]
@@ -208,6 +209,29 @@ async def test_one_that_falls_silent_while_it_is_taken_over_is_asked_again(
     await driver.resume(house.uuid)
     os.kill(helper_pid(driver, house.uuid), signal.SIGKILL)
     await until(lambda: "restarted" in house.recorder.helpers)
+    await driver.destroy(house.uuid, 0)
+
+
+async def test_one_that_hangs_up_before_it_has_agreed_is_tried_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, tries = Monitor.connect, 0
+    driver = await house.stopped()
+    path = driver._context.guests.find(house.uuid).running().record.monitor
+
+    async def refused(where: Path, **arguments: Any) -> Monitor:
+        nonlocal tries
+        if where == path and (tries := tries + 1) < 3:
+            raise MonitorClosed("it said something strange")
+        return await connect(where, **arguments)
+
+    await driver.close()
+    house.goes_on()
+    monkeypatch.setattr(takeover, "LAST_WORDS", 0.01)
+    monkeypatch.setattr(Monitor, "connect", refused)
+    driver = await house.opened()
+    assert (tries, await problems(driver)) == (3, "")
+    await driver.suspend(house.uuid)
     await driver.destroy(house.uuid, 0)
 
 

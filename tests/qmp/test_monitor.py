@@ -144,6 +144,19 @@ async def test_the_answer_to_a_client_before_us_is_not_taken_for_ours(late: dict
         assert monitor.connected
 
 
+async def test_what_qemu_says_before_it_greets_is_heard() -> None:
+    """One of its threads has still to tell the client before us something when another one accepts our connection."""
+    event = b'{"event": "%s", "timestamp": {"seconds": 1, "microseconds": 2}}\r\n'
+    told: list[str] = []
+    greeting = event % b"STOP" + b'{"return": {}}\r\n' + GREETING + event % b"RESUME"
+    async with (
+        pair(greeting=greeting) as (sock, _),
+        await Monitor.connect(sock, name="demo", on_event=lambda event: told.append(event.name)) as monitor,
+    ):
+        assert await monitor.execute("query-status") == {}
+    assert told == ["STOP", "RESUME"]
+
+
 async def test_no_answer_in_time_is_a_timeout_and_the_connection_stays() -> None:
     silent = True
 

@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 AGAIN = 1.0
 """Seconds between attempts to connect to a monitor whose backlog is full."""
+TRIES = 3
+"""Connections that a QEMU which runs on may end before it has agreed to talk; after each it has LAST_WORDS to end."""
 
 _STATES: dict[str, tuple[DomainState, int]] = {
     "running": (DomainState.RUNNING, RunningReason.UNKNOWN),
@@ -207,23 +209,33 @@ async def _reach(guest: Guest, run: Run, inbox: Inbox) -> None:
     try:
         if not own_monitor(guest.context, record):
             raise OperationFailed(f"'{record.monitor}' is not where its monitor is")
-        while True:
-            try:
-                run.monitor = await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=None)
-                return
-            except ResourceBusy as error:
-                # Dials of former daemons fill its backlog; nothing tells when it has come to them.
-                log.debug("%s: %s", record.name, error)
-                await asyncio.sleep(AGAIN)
+        run.monitor = await _connected(run, inbox) or run.monitor
     except VirletError as error:
-        if isinstance(error, MonitorClosed) and await run.process.ended_within(LAST_WORDS):
-            return
         # Its QEMU runs all the same, so it is shown, its end is noticed, and it can be destroyed.
         run.monitor = Monitor.unreachable(record.name, str(error))
         why = f"guest '{record.name}' runs, but can only be destroyed (virlet destroy {record.name}): {error}"
         guest.context.status.problems.append(why)
         log.error("%s", why)
         _end_begun(guest, run)
+
+
+async def _connected(run: Run, inbox: Inbox) -> Monitor | None:
+    """Its monitor, None when QEMU has ended; raises what :meth:`Monitor.connect` does where that is of no use."""
+    record, tries = run.record, TRIES
+    while True:
+        try:
+            return await Monitor.connect(record.monitor, name=record.name, on_event=inbox, timeout=None)
+        except ResourceBusy as error:
+            # Dials of former daemons fill its backlog; nothing tells when it has come to them.
+            log.debug("%s: %s", record.name, error)
+            await asyncio.sleep(AGAIN)
+        except MonitorClosed as error:
+            if await run.process.ended_within(LAST_WORDS):
+                return None
+            tries -= 1
+            if tries == 0:
+                raise
+            log.warning("%s: %s; it is tried again", record.name, error)
 
 
 def _end_begun(guest: Guest, run: Run) -> bool:

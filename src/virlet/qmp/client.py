@@ -57,14 +57,23 @@ class Client(QMPClient):
     async def _do_recv(self) -> Message:
         """The next message that is for us.
 
-        A QEMU whose client has gone while it ran a command answers the next one, before that has negotiated (7.2); the
-        library takes the first answer for that to its own first command, and an error for a refusal to talk.
+        QEMU greets in one thread, and answers and tells events in another (7.2).  A client that comes when the one
+        before has just gone gets the answer to the last command of that, and events that were meant for it, before and
+        after the greeting; the library takes the first message for the greeting and the second for its first answer.
         """
         while True:
             message = await super()._do_recv()
-            if "id" not in message or message["id"] in tuple(self._pending):
+            if self.runstate.name == "CONNECTING" and "event" in message:
+                self._deliver(message)
+            elif self._awaited(message):
                 return message
-            log.debug("%s -> an answer that nobody awaits: %.1000s", self.label, dict(message))
+            else:
+                log.debug("%s -> an answer that nobody awaits: %.1000s", self.label, dict(message))
+
+    def _awaited(self, message: Message) -> bool:
+        if self.greeting is None:
+            return "return" not in message and "error" not in message
+        return "id" not in message or message["id"] in tuple(self._pending)
 
     def _cb_outbound(self, msg: Message) -> Message:
         if log.isEnabledFor(logging.DEBUG):
