@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
+
 import pytest
 
 from virlet.proc import settled as module
@@ -17,6 +21,19 @@ def test_a_process_that_is_not_there_has_no_filter() -> None:
 async def test_one_that_refuses_its_options_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 60)
     assert not await settled(await spawn(Command(("false",)), "false"))
+
+
+async def test_one_that_refuses_them_after_the_host_has_stood_still_has_ended_as_well() -> None:
+    reading, writing = os.pipe()
+    process = await spawn(Command(("/bin/sh", "-c", "read -r go; exit 1"), stdin=reading), "sh")
+    os.close(reading)
+
+    def stand_still() -> None:
+        time.sleep(module.PATIENCE + 0.1)
+        os.close(writing)
+
+    asyncio.get_running_loop().call_soon(stand_still)
+    assert not await settled(process)
 
 
 async def test_one_that_installs_no_filter_is_trusted_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

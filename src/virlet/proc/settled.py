@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from virlet.proc.process import Process
@@ -27,11 +26,11 @@ def filters(pid: int | None = None) -> int:
 async def settled(process: Process) -> bool:
     """Wait until *process*, a child of ours, has a filter more than we, has ended (False), or PATIENCE is over.
 
-    No event tells of a filter: it is looked for every few milliseconds.
+    No event tells of a filter: it is looked for every few milliseconds.  The looks are counted, not the time: a host
+    that stands still for a second does so with the program.
     """
-    ours, loop = filters(), asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
-    while loop.time() < deadline:
+    ours = filters()
+    for _ in range(max(1, round(PATIENCE / _STEP))):
         if filters(process.pid) > ours:
             break
         if await process.ended_within(_STEP):
