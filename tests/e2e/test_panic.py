@@ -59,7 +59,8 @@ def test_its_memory_is_kept_and_it_boots_again_in_the_same_qemu(one: Session) ->
     before = one.helpers("qemu")
     with one.events() as events:
         panic(one)
-        console.ready(90)  # It asks, and the guest answers when it has booted.
+        events.wait_for("Resumed")
+    console.again(90)
     assert told(events.lines) == ["Crashed Panicked", "Resumed Unpaused"]
     assert one.virsh("domstate", "--reason", "frail") == "running (crashed)"
     assert one.helpers("qemu") == before
@@ -87,7 +88,7 @@ def test_a_panic_that_no_daemon_saw_is_treated_by_the_next(one: Session) -> None
     panic(one)
     console.until("Kernel panic")
     one.start_daemon()
-    console.ready(90)
+    console.again(90)
     assert one.virsh("domstate", "--reason", "frail") == "running (crashed)"
     assert one.helpers("qemu") == before
     one.virsh("destroy", "frail")

@@ -134,7 +134,7 @@ def test_a_passt_that_died_while_no_daemon_ran_is_replaced_when_one_returns(runn
 
 def test_a_reset_guest_boots_again_and_gets_its_address_again(running: Running) -> None:
     running.session.virsh("reset", "demo")
-    running.console.ready(90)
+    running.console.again(90)
     assert running.console.lease.ip == "192.168.221.122"
     assert running.banner()
 
@@ -143,7 +143,7 @@ def test_a_reboot_goes_through_the_guest(running: Running) -> None:
     with running.session.events() as events:
         running.session.virsh("reboot", "demo")
         events.wait_for("reboot", timeout=60)
-    running.console.ready(90)
+    running.console.again(90)
     assert running.banner()
 
 

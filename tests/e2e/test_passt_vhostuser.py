@@ -83,7 +83,7 @@ def test_the_guest_has_its_lease_and_reaches_the_host(running: Running) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         port = server.getsockname()[1]
-        running.console.check(f"(echo hello | nc -w 5 {running.console.lease.gateway} {port} >/dev/null 2>&1 &)")
+        running.console.check(f"(echo hello | nc -w 20 {running.console.lease.gateway} {port} >/dev/null 2>&1 &)")
         peer, _ = server.accept()
         with peer:
             assert peer.recv(100) == b"hello\n"
@@ -190,7 +190,7 @@ def test_a_guest_that_was_reset_while_passt_was_dead_has_its_network_again(runni
     running.kill()
     one.virsh("reset", "shared")
     one.virsh("resume", "shared")
-    running.console.ready(90)
+    running.console.again(90)
     assert answer(running.port) == "SSH-2.0-virlet-guest"
 
 

@@ -79,12 +79,16 @@ def dressed(one: Session, *nets: int) -> Console:
     """The console of a guest whose cards have their addresses, 2 of each network; the host has 1."""
     console = console_of(one, "tapped")
     console.ready(90)
+    dress(console, *nets)
+    return console
+
+
+def dress(console: Console, *nets: int) -> None:
     for net in nets:
         card = f"eth{net}"
         console.check(f"echo 0 >/proc/sys/net/ipv6/conf/{card}/accept_dad")  # Addresses without waiting for a rival.
         console.check(f"ip link set {card} up && ip address add 10.77.{net}.2/24 dev {card}")
         console.check(f"ip -6 address add fd77:{net}::2/64 dev {card}")
-    return console
 
 
 def works(console: Console, *nets: int) -> None:
@@ -126,11 +130,14 @@ def test_a_guest_on_devices_of_roots_talks_through_each_and_leaves_them_as_they_
     one.virsh("resume", "tapped")
     works(console, *NETS)
     one.virsh("reset", "tapped")
-    console = dressed(one, *NETS)
+    console.again(90)
+    dress(console, *NETS)
     works(console, *NETS)
     one.virsh("reboot", "tapped")
     console.until("reboot: Power down", 60)  # the guest's last words: virletd resets it instead
-    works(dressed(one, *NETS), *NETS)
+    console.again(90)
+    dress(console, *NETS)
+    works(console, *NETS)
     one.virsh("destroy", "tapped")
     assert [described(name) for name in ("vtap0", "vtap1", "vmac0")] == before
     assert sorted(os.listdir("/sys/class/net")) == links

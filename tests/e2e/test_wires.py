@@ -47,9 +47,9 @@ def talk(one: Session, first: str, second: str) -> None:
     assert pings(here, "10.76.0.2")
     assert pings(there, "10.76.0.1")
     # 300 kB through a TCP connection of the guests' own, counted at the other end.
-    assert "300000" in here.check("head -c 300000 /dev/zero | nc -w 5 10.76.0.2 9 | head -n 1", 60)
+    assert "300000" in here.check("head -c 300000 /dev/zero | nc -w 30 10.76.0.2 9 | head -n 1", 60)
     one.virsh("reset", "two")
-    there.ready(90)
+    there.again(90)
     there.check("ip link set eth0 up && ip address add 10.76.0.2/24 dev eth0")
     assert pings(here, "10.76.0.2")
     for name in ("one", "two"):

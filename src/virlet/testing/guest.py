@@ -18,6 +18,9 @@ __all__ = ["Console", "GuestSilent", "Lease"]
 # The guest's terminal takes lines of 4095 bytes; a longer command goes in parts.
 PART = 3000
 
+_READY = r"VIRLET-READY ?(\S*)$"
+"""The guest is ready, and in which of its boots; a guest that an older virlet has made does not say that."""
+
 
 class GuestSilent(Exception):
     """The guest did not say what was waited for; the message ends with what it said last."""
@@ -65,6 +68,8 @@ class Console:
         self._fd = stream if isinstance(stream, int) else stream.fileno()
         self._pending = b""
         self._count = 0
+        self._boot = ""
+        """By which the guest's kernel tells this boot from others."""
         self.leases: dict[str, Lease] = {}
         self.said: list[str] = []
 
@@ -76,11 +81,21 @@ class Console:
     def ready(self, timeout: float = 60.0) -> None:
         """Wait until the guest has tried its network, and read its leases.
 
-        A guest that is still booting will say so by itself, one that booted before we came is asked; either way one
-        answer arrives, so nothing is repeated.
+        A guest that is still booting will say so by itself, one that booted before we came is asked; either way an
+        answer arrives, so nothing is repeated.  Where both happen at once two do: after a reset it is :meth:`again`
+        that knows the next boot from this one.
         """
         self._send("VIRLET-PING")
-        self._wait(r"VIRLET-READY", timeout)
+        self._boot = self._wait(_READY, timeout)[1]
+
+    def again(self, timeout: float = 60.0) -> None:
+        """Wait until a guest that was :meth:`ready`, and is reset or begins again, is so once more; its new leases."""
+        before, deadline = self._boot, time.monotonic() + timeout
+        self.leases.clear()
+        while True:
+            self._boot = self._wait(_READY, deadline - time.monotonic())[1]
+            if self._boot != before or not before:
+                return
 
     def run(self, command: str, timeout: float = 30.0) -> tuple[int, str]:
         """Run *command* by the guest's shell: its exit status, and its output and errors as they came."""
