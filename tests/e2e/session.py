@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/gue
 """Where script/make-guest put vmlinuz and initramfs.img."""
 
 BIN = Path(sys.executable).parent
+POKE = "<domain type='qemu'><name>poke{}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
 
 
 class Session:
@@ -155,8 +155,12 @@ class Session:
         """What stands in the runtime directory and does not belong to the daemon itself."""
         root = self.base / "run" / "virlet"
         kept = {"virletd.sock", "virletd.lock", "virletd.pid", "lock"}
+        # Not by glob, which fails where a directory goes while it looks (Python 3.11).
         return sorted(
-            str(path.relative_to(root)) for path in root.rglob("*") if path.name not in kept and not path.is_dir()
+            os.path.relpath(os.path.join(folder, name), root)
+            for folder, _, names in os.walk(root)
+            for name in names
+            if name not in kept
         )
 
     def events(self, *options: str) -> EventLog:
@@ -192,25 +196,8 @@ class EventLog:
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        self._until_registered(session)
-
-    def _until_registered(self, session: Session) -> None:
-        """virsh does not say when it listens: define and undefine domains until it has told of one."""
-        path = session.base / "poke.xml"
-        deadline = time.monotonic() + 20
-        for name in map("poke{}".format, count()):
-            assert time.monotonic() < deadline, "virsh event says nothing"
-            path.write_text(
-                f"<domain type='qemu'><name>{name}</name><memory>9</memory><os><type>hvm</type></os></domain>"
-            )
-            session.virsh("define", str(path))
-            session.virsh("undefine", name)
-            if self.lines:  # It may have begun to listen between the two.
-                break
-        with self._news:
-            told = self._news.wait_for(lambda: f"'{name}': Undefined" in self.lines[-1], 20)
-            assert told, f"virsh event has not told all: {self.lines}"
-            self.lines.clear()
+        self.wait_for("Undefined", f"'{poked(session, self.lines)}'")
+        self.lines.clear()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -240,6 +227,21 @@ class EventLog:
         self._thread.join(30)
         if self.process.stdout:
             self.process.stdout.close()
+
+
+def poked(session: Session, lines: list[str]) -> str:
+    """Define and undefine domains until *lines*, which somebody is told, tell of one: nobody says when he listens.
+
+    The name of the last one: its end is the last that is told of any of them.
+    """
+    path, deadline, number = session.base / "poke.xml", time.monotonic() + 30, 0
+    while not any("poke" in line for line in lines):
+        assert time.monotonic() < deadline, "no event is told"
+        number += 1
+        path.write_text(POKE.format(number))
+        session.virsh("define", str(path))
+        session.virsh("undefine", f"poke{number}")
+    return f"poke{number}"
 
 
 def console_of(one: Session, name: str) -> Console:

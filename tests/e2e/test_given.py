@@ -49,7 +49,7 @@ _networks: list[subprocess.Popen[bytes]] = []
 def networks_end() -> Iterator[None]:
     yield
     while _networks:
-        _networks.pop().wait(10)
+        _networks.pop().wait(30)
 
 
 @contextmanager
@@ -129,6 +129,7 @@ def test_a_guest_talks_over_what_it_was_given_cold_and_hot(one: Session) -> None
 
             given.detach_device(NIC)
             console.check("until [ ! -e /sys/class/net/eth0 ]; do usleep 50000; done", 20)
+            until(lambda: "<interface" not in given.xml(), "the card is gone")
         with network(other) as end:
             given.fd_associate("net0", [end.fileno()])
             given.attach_device(NIC)

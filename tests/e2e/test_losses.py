@@ -44,7 +44,7 @@ class Running:
 
     def __init__(self, one: Session, name: str) -> None:
         self.session, self.name = one, name
-        base = free_ports(25000).ssh
+        base = free_ports(25000).first
         self.ports = (base, base + 1)
         self.card = one.base / "card.xml"
         self.card.write_text(self.nic(1))
@@ -125,7 +125,7 @@ def test_one_that_is_killed_again_and_again_is_replaced_each_time(
     for _ in range(ROUNDS):
         took.append(traffic_back(running.ports[0], running.kill(1)))
         until(lambda: len(running.pids()) == 2)
-    until(lambda: running.descriptors() == before)
+    until(lambda: running.descriptors() <= before)
     with capsys.disabled():
         print(f"\n{running.name}: {ROUNDS} kills, traffic back after {median(took):.3f} s, at most {max(took):.3f} s")
     assert max(took) < BACK_AGAIN

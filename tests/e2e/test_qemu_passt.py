@@ -43,8 +43,13 @@ def nic(port: int, mac: str = "52:54:00:a8:33:fd", more: str = "") -> str:
     </interface>"""
 
 
+_strangers: set[Path] = set()
+"""What others have left in /tmp: their passts' pids may be ours by now."""
+
+
 @pytest.fixture(scope="module")
 def one() -> Iterator[Session]:
+    _strangers.update(Path("/tmp").glob("passt-*.pid"))
     with session() as fresh:
         fresh.start_daemon()
         yield fresh
@@ -99,7 +104,7 @@ def test_the_whole_life_of_a_guest(one: Session) -> None:
     _killed_for_good(one, ports.ssh)
     _plugged(one, ports.first)
     one.stop_daemon(signal.SIGKILL)
-    (orphan,) = _passts(qemu)
+    (orphan,) = _passts(one)
     kill(orphan)
     one.start_daemon()
     traffic_back(ports.ssh, time.monotonic())
@@ -107,7 +112,7 @@ def test_the_whole_life_of_a_guest(one: Session) -> None:
     kill(pid_of(one))
     one.virsh("resume", "native")
     traffic_back(ports.ssh, time.monotonic())
-    passts = _passts(qemu)
+    passts = _passts(one)
     assert passts
     one.virsh("destroy", "native")
     assert gone([qemu, *passts])
@@ -122,7 +127,7 @@ def test_nothing_is_left_when_virletd_and_qemu_are_killed_together(one: Session)
     one.define(domain("native", nic(free_ports().ssh)))
     one.virsh("start", "native", "--paused")
     (qemu,) = one.helpers("qemu-system")
-    passts = _passts(qemu)
+    passts = _passts(one)
     assert len(_pid_files(passts)) == 1
     one.stop_daemon(signal.SIGKILL)
     os.kill(qemu, signal.SIGKILL)
@@ -166,24 +171,24 @@ def _plugged(one: Session, port: int) -> None:
     until(lambda: len(details(one)["helpers"]) == 1, lambda: str(details(one)))
 
 
-def _passts(qemu: int) -> list[int]:
-    """Those that QEMU has started: they are nobody's children."""
-    mark = f"{os.sep}virlet{os.sep}".encode()
+def _passts(one: Session) -> list[int]:
+    """Those that QEMU has started: they are nobody's children, and known by the links in our directory."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != qemu:
+        if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[0].endswith(b".passt") and mark in words[0] and alive(int(entry.name)):
+            program = os.fsdecode(words[0])
+            if program.endswith(".passt") and program.startswith(str(one.base)) and alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
 
 def _pid_files(passts: list[int]) -> list[Path]:
     found = []
-    for path in Path("/tmp").glob("passt-*.pid"):
+    for path in set(Path("/tmp").glob("passt-*.pid")) - _strangers:
         with contextlib.suppress(OSError):  # A stranger's, or one that has just gone.
             if path.read_text().strip() in map(str, passts):
                 found.append(path)

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 from domains import domain
 from guest import Console
-from session import Session, console_of, gone, session, until
+from session import Session, console_of, gone, poked, session, until
 from traffic import answer
 
 from virlet.proc.routes import uplinks
@@ -60,6 +60,7 @@ class Told:
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        self.wait('"undefined"', f'"{poked(one, self.lines)}"')
 
     def close(self) -> None:
         self.process.terminate()

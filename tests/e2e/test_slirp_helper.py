@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from domains import domain, free_ports
-from session import Session, comm, console_of, gone, session
+from session import Session, console_of, gone, session, until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -47,9 +47,7 @@ class Running:
 
     @property
     def helper(self) -> int:
-        pids = [pid for pid in self.session.processes() if comm(pid).startswith("virlet-slirp")]
-        assert len(pids) == 1, pids
-        return pids[0]
+        return self.session.helper("virlet-slirp")
 
     def answers(self, host: str = "127.0.0.1", timeout: float = 10) -> bool:
         with socket.create_connection((host, self.port), timeout) as stream:
@@ -123,9 +121,11 @@ def test_one_whose_socket_is_lost_is_plugged_in_anew_under_the_running_guest(run
     one.start_daemon()
     assert running.answers()
     before = one.virsh("domiflist", "demo")
+    card = running.console.check("cat /sys/class/net/eth0/ifindex").strip()
     os.kill(old, signal.SIGKILL)
-    running.console.check("while grep -q 52:54:00:a8:33:fd /sys/class/net/*/address; do usleep 50000; done", 20)
-    running.console.check("until grep -q 52:54:00:a8:33:fd /sys/class/net/*/address; do usleep 50000; done", 20)
+    # By its number, since who looks now and then may not see that it was away.
+    another = f"cat /sys/class/net/eth0/ifindex 2>/dev/null | grep -vqx {card}"
+    running.console.check(f"until {another}; do usleep 50000; done", 30)
     running.console.check("net-up eth0", 30)
     running.back()
     assert running.helper != old
@@ -156,10 +156,7 @@ def test_a_guest_that_does_not_answer_keeps_its_card_until_it_does(running: Runn
 
 def told(one: Session, words: str, times: int = 1) -> None:
     """virletd's log says *words* so many times."""
-    deadline = time.monotonic() + 30
-    while one.log().count(words) < times:
-        assert time.monotonic() < deadline, one.log()
-        time.sleep(0.05)
+    until(lambda: (one.base / "virletd.out").read_text().count(words) >= times, one.log)
 
 
 def test_the_helper_ends_with_qemu_though_no_daemon_runs(running: Running) -> None:
@@ -194,8 +191,7 @@ def test_it_comes_and_goes_with_an_interface_of_a_running_guest() -> None:
         with socket.create_connection(("127.0.0.1", port), 10) as stream:
             stream.sendall(b"\n")
             assert stream.makefile().readline().startswith("SSH-2.0")
-        helpers = [pid for pid in one.processes() if comm(pid).startswith("virlet-slirp")]
-        assert len(helpers) == 1
+        helper = one.helper("virlet-slirp")
         one.virsh("detach-device", "plug", str(path), "--live")
-        assert gone(helpers)
+        assert gone([helper])
         one.virsh("destroy", "plug")

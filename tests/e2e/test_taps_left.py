@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from domains import domain
-from session import Session, gone, session
+from session import Session, gone, session, until
 from test_taps import described, nic
 
 pytestmark = [pytest.mark.e2e, pytest.mark.netns, pytest.mark.timeout(60)]
@@ -96,11 +96,11 @@ def test_after_a_death_in_an_attachment(stand: Stand, fault: str) -> None:
     stand.killed("attach-device", "tapped", str(stand.card), "--live")
     stand.begin()
     assert one.virsh("domstate", "tapped") == "paused"
-    there = "vtap0" in one.virsh("dumpxml", "tapped")
-    assert there == (fault == "attach.plugged")
+    there = fault == "attach.plugged"
+    until(lambda: ("vtap0" in one.virsh("dumpxml", "tapped")) == there, "it is taken over")
     if not there:
         # While the guest runs on: nobody has the device open.
-        assert described("vtap0") == stand.found
+        until(lambda: described("vtap0") == stand.found, lambda: str(described("vtap0")))
         assert not stand.said.exists() or stand.said.read_text().splitlines()[1:] == ["down vtap0"]
         stand.said.unlink(missing_ok=True)
         one.virsh("attach-device", "tapped", str(stand.card), "--live")

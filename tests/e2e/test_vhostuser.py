@@ -46,7 +46,17 @@ def starting(one: Session, *words: str) -> subprocess.Popen[str]:
 
 
 def appears(path: Path) -> None:
-    until(path.exists, f"{path} appears")
+    """Somebody listens there, which is a moment later than the file."""
+    until(lambda: any(_listened(line, path) for line in open_sockets()), f"{path} appears")
+
+
+def open_sockets() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+
+
+def _listened(fields: list[str], path: Path) -> bool:
+    """By SO_ACCEPTCON of include/linux/net.h, as proc(5) has it."""
+    return fields[7:] == [str(path)] and bool(int(fields[3], 16) & 0x10000)
 
 
 def test_queues_are_agreed_with_the_back_end(one: Session) -> None:

@@ -103,6 +103,18 @@ def test_the_first_form_of_the_passt_series_is_understood(one: Session) -> None:
     assert "upstream" not in xml
 
 
+def the_one(one: Session, words: str) -> int:
+    """The process of those words, once whoever has started it has ended, or become another program."""
+    found: list[int] = []
+
+    def alone() -> bool:
+        found[:] = [pid for pid, said in one.processes().items() if words in said]
+        return len(found) == 1
+
+    until(alone, lambda: f"one {words}, not {found}")
+    return found[0]
+
+
 def test_a_plain_virsh_finds_the_domains_and_starts_the_daemon(one: Session) -> None:
     one.define(domain("demo"))
     one.virlet("compat", "enable")
@@ -112,10 +124,9 @@ def test_a_plain_virsh_finds_the_domains_and_starts_the_daemon(one: Session) -> 
     one.env["LIBVIRTD_PATH"] = one.env["VIRTD_PATH"] = str(one.base / "config/virlet/compat")
     # The client does not pass XDG_STATE_HOME on, and the daemon still finds the guest that runs.
     assert one.run("virsh", "-c", "qemu:///session", "domstate", "demo").stdout.strip() == "paused"
-    started = [pid for pid, words in one.processes().items() if "compat/" in words]
-    assert len(started) == 1
+    started = the_one(one, "compat/")
     one.run("virsh", "-c", "qemu:///session", "destroy", "demo")
-    os.kill(started[0], signal.SIGTERM)
+    os.kill(started, signal.SIGTERM)
 
 
 def test_the_backend_that_was_chosen_stands_in_the_live_xml_alone(one: Session) -> None:
@@ -139,8 +150,7 @@ def test_the_uri_that_is_printed_is_one_that_virsh_can_use_at_once(one: Session)
     one.stop_daemon()
     uri = one.virlet("uri")
     assert "Compiled against" in one.run("virsh", "-c", uri, "version").stdout
-    (started,) = [pid for pid, words in one.processes().items() if "virlet.daemon.main" in words]
-    os.kill(started, signal.SIGTERM)
+    os.kill(the_one(one, "virlet.daemon.main"), signal.SIGTERM)
 
 
 RUNNING, OFF = ("running", ["passt", "qemu-system-x86"], True), ("shut off", [], False)
