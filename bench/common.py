@@ -78,6 +78,17 @@ def unused(port: int) -> int:
     return next(each for each in range(port, 65_536) if not listens(each))
 
 
+def unused_row(port: int, count: int) -> int:
+    """*port*, or a later one from which on nobody listens on *count* ports: as :func:`unused`, for a row of them."""
+    begin = port
+    for each in range(port, 65_536):
+        if listens(each):
+            begin = each + 1
+        elif each - begin + 1 == count:
+            return begin
+    raise SystemExit(f"there are no {count} ports in a row from {port} on that nobody has")
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

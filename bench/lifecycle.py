@@ -37,6 +37,7 @@ from common import (
     name_of,
     table,
     timed,
+    unused_row,
     virletd,
 )
 
@@ -112,7 +113,7 @@ class Raw:
             qemu = self._spawn(self._numbered(self.qemu, listeners[0].fileno(), listeners[1].fileno()), listeners)
             passt = self._spawn(self._dialled(dial.fileno()), [dial])
         monitor_stream = self._negotiate(monitor)
-        self._wait_for_ports()
+        self._wait_for_ports(passt)
         self._execute(monitor_stream, "cont")
         took = (time.perf_counter() - begin) * 1e3
         begin = time.perf_counter()
@@ -177,12 +178,14 @@ class Raw:
             if "return" in json.loads(line):
                 return
 
-    def _wait_for_ports(self) -> None:
+    def _wait_for_ports(self, passt: subprocess.Popen[bytes]) -> None:
         for port in self.ports:
-            while True:
+            while passt.poll() is None:
                 with contextlib.suppress(ConnectionRefusedError):
                     socket.create_connection(("127.0.0.1", port)).close()
                     break
+            else:
+                raise SystemExit("passt went away in the raw run")
 
 
 def raw_of(guest: Guest, ports: Sequence[int]) -> Raw:
@@ -202,8 +205,9 @@ def raw_of(guest: Guest, ports: Sequence[int]) -> Raw:
 def peer_of(uri: str, kernel: str, count: int) -> Guest:
     """libvirt's guest: the same, or on built-in slirp where this libvirt knows no passt (before 9.2)."""
     try:
-        ports = range(24100, 24101 + count)
-        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=nic(24100, count)), ports)
+        base = unused_row(24100, count + 1)
+        ports = range(base, base + 1 + count)
+        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=nic(base, count)), ports)
     except libvirt.libvirtError as error:
         print(f"this libvirt cannot do passt ({error}); its own start is measured with built-in slirp")
         slirp = "<interface type='user'><model type='virtio'/></interface>"
@@ -212,8 +216,9 @@ def peer_of(uri: str, kernel: str, count: int) -> Guest:
 
 def measure(kernel: str, samples: int, count: int) -> list[Verdict]:
     with home() as ours, home() as theirs, virletd(ours) as (_, our_uri), libvirtd(theirs) as (_, their_uri):
-        ports = range(23100, 23101 + count)
-        guest = Guest(our_uri, XML.format(name="bench", kernel=kernel, nic=nic(23100, count)), ports)
+        base = unused_row(23100, count + 1)
+        ports = range(base, base + 1 + count)
+        guest = Guest(our_uri, XML.format(name="bench", kernel=kernel, nic=nic(base, count)), ports)
         raw, peer = raw_of(guest, ports), peer_of(their_uri, kernel, count)
         name = name_of(peer.connection)
         starts = interleave({"raw": raw.start, "virlet": guest.start, name: peer.start}, samples)

@@ -109,6 +109,7 @@ def booted(xml: str, timeout: float = 120.0) -> None:
     assert found is not None, "the guest has no console"
     console = os.open(found[1], os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     try:
+        os.write(console, b"VIRLET-PING\n")  # One that has booted already says so when it is asked.
         said, deadline = b"", time.monotonic() + timeout
         while b"VIRLET-READY" not in said:
             if not select.select([console], [], [], max(0.0, deadline - time.monotonic()))[0]:
