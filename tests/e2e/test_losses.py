@@ -153,7 +153,7 @@ def test_those_that_die_while_no_daemon_runs_are_replaced_by_the_next(running: R
     running.back(time.monotonic())
 
 
-@pytest.mark.parametrize("point", ["helper.dialled", "helper.running", "helper.written"])
+@pytest.mark.parametrize("point", ["helper.dialled", "helper.written", "helper.proceeding"])
 def test_a_daemon_that_is_killed_while_it_replaces_one_leaves_it_to_the_next(running: Running, point: str) -> None:
     running.die(point, lambda: running.kill(1))
     running.back(time.monotonic())
