@@ -203,8 +203,8 @@ async def test_one_that_falls_silent_while_it_is_taken_over_is_asked_again(
         driver = await house.opened()
         assert f"QEMU of guest 'one' (pid {house.qemu}) does not answer" in await problems(driver)
         await until(lambda: "'qom-list' within 0.5 s; it is asked again" in caplog.text)
-        house.goes_on()
-        await driver.suspend(house.uuid)  # It waits for its turn.
+    house.goes_on()
+    await driver.suspend(house.uuid)  # It waits for its turn.
     assert await problems(driver) == ""
     await driver.resume(house.uuid)
     os.kill(helper_pid(driver, house.uuid), signal.SIGKILL)
