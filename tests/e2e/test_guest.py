@@ -13,7 +13,7 @@ import pytest
 from domains import free_ports
 from guest import Console, GuestSilent, Lease
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 
 class Raw:

@@ -18,7 +18,7 @@ from traffic import answer, traffic_back
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.usefixtures("leaks_allowed"),  # The daemon is another one at the end.
 ]
 

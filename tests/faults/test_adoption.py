@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from faultstand import Stand, free_ports
 
-pytestmark = [pytest.mark.e2e]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 GUEST = Path(os.environ.get("VIRLET_GUEST_DIR", Path.home() / ".cache/virlet/guest"))
 XML = """<domain type='qemu'><name>talker</name><memory unit='MiB'>128</memory>

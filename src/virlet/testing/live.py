@@ -57,8 +57,10 @@ class LiveBackendKit:
             guest.console.check(f"until [ -e /sys/class/net/eth0 ]; do {_DRIVERS}; usleep 50000; done", 30)
             shown = _interfaces(guest)
             _that(len(shown) == 1, f"the live XML shows {len(shown)} interfaces")
-            guest.domain.detach_device(format_device(shown[0], secure=True))
-            guest.console.check("while [ -e /sys/class/net/eth0 ]; do usleep 50000; done", 30)
+            with daemon.connection.events(["device-removed"]) as removed:
+                guest.domain.detach_device(format_device(shown[0], secure=True))
+                guest.console.check("while [ -e /sys/class/net/eth0 ]; do usleep 50000; done", 30)
+                _that(removed.next(30), "nobody is told that the interface has gone")
             _that(not _interfaces(guest), "the live XML still shows the interface")
 
     def look(self, guest: LiveGuest) -> None:
