@@ -230,8 +230,8 @@ async def test_one_that_hangs_up_before_it_has_agreed_is_tried_again(
     monkeypatch.setattr(takeover, "LAST_WORDS", 0.01)
     monkeypatch.setattr(Monitor, "connect", refused)
     driver = await house.opened()
+    await driver.suspend(house.uuid)  # It waits for its turn.
     assert (tries, await problems(driver)) == (3, "")
-    await driver.suspend(house.uuid)
     await driver.destroy(house.uuid, 0)
 
 
