@@ -89,7 +89,7 @@ def test_a_destroy_keeps_what_the_guest_wrote_to_a_qcow2_disk(one: Session) -> N
     block = "printf %08d $i | dd of=/tmp/block bs=65536 conv=sync 2>/dev/null"
     write = "dd if=/tmp/block of=/dev/vda bs=65536 seek=$i oflag=direct conv=notrunc 2>/dev/null"
     loop = f"i=0; while [ $i -lt 200 ]; do {block}; {write} || exit 9; i=$((i+1)); done; echo written"
-    status, text = console.run(loop, 60)
+    status, text = console.run(loop, 120)
     assert (status, text.strip().splitlines()[-1]) == (0, "written")
     one.virsh("destroy", "disk")
     raw = one.base / "disk.raw"
