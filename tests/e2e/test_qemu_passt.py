@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from domains import domain, free_ports
 from session import Session, alive, console_of, gone, session, until
-from traffic import answer, traffic_back
+from traffic import answer
 
 pytestmark = [
     pytest.mark.e2e,
@@ -22,6 +21,8 @@ pytestmark = [
     pytest.mark.usefixtures("leaks_allowed"),  # The daemon is another one at the end.
 ]
 
+LIVES = 4
+"""QEMU 11.1 does not outlive every loss of its passt (docs/network.md): a life that it ends so proves nothing."""
 NAMESPACE = "https://virlet.dev/schemas/domain/1"
 
 
@@ -71,6 +72,23 @@ def pid_of(one: Session, other_than: int | None = None) -> int:
     return int(found[0] or 0)
 
 
+def crashed(one: Session) -> bool:
+    return one.virsh("domstate", "--reason", "native", check=False) == "shut off (crashed)"
+
+
+def back(one: Session, port: int) -> None:
+    """Wait until the forwarded port answers again."""
+
+    def answers() -> bool:
+        assert not crashed(one), "QEMU has crashed"
+        try:
+            return bool(answer(port, 2))
+        except OSError:
+            return False
+
+    until(answers, "no traffic within 60 s", 60)
+
+
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     assert gone([pid])
@@ -88,6 +106,18 @@ def test_the_whole_life_of_a_guest(one: Session) -> None:
     """Boot, forward; passt killed, also where QEMU cannot start another; hot-plug; the daemon gone; destroy."""
     if not can():
         pytest.skip("elsewhere: this QEMU has no -netdev passt")
+    for _ in range(LIVES):
+        try:
+            _life(one)
+            return
+        except (AssertionError, LookupError):
+            if not crashed(one):
+                raise
+        one.virsh("undefine", "native")
+    pytest.fail(f"QEMU crashed in {LIVES} lives of {LIVES}")
+
+
+def _life(one: Session) -> None:
     ports = free_ports()
     one.define(domain("native", nic(ports.ssh)))
     assert "without its sandbox" in one.virlet("explain", "native")
@@ -107,11 +137,11 @@ def test_the_whole_life_of_a_guest(one: Session) -> None:
     (orphan,) = _passts(one)
     kill(orphan)
     one.start_daemon()
-    traffic_back(ports.ssh, time.monotonic())
+    back(one, ports.ssh)
     one.virsh("suspend", "native")
     kill(pid_of(one))
     one.virsh("resume", "native")
-    traffic_back(ports.ssh, time.monotonic())
+    back(one, ports.ssh)
     passts = _passts(one)
     assert passts
     one.virsh("destroy", "native")
@@ -144,7 +174,7 @@ def _killed(one: Session, port: int) -> None:
     for restarts in (1, 2):
         pid = pid_of(one)
         kill(pid)
-        traffic_back(port, time.monotonic())
+        back(one, port)
         until(lambda: details(one)["helpers"][0]["restarts"] >= restarts, lambda: str(details(one)))  # noqa: B023
         assert pid_of(one, other_than=pid)
 
@@ -155,7 +185,7 @@ def _killed_for_good(one: Session, port: int) -> None:
     link.unlink()
     link.symlink_to("/bin/false")
     kill(pid_of(one))
-    traffic_back(port, time.monotonic())
+    back(one, port)
 
 
 def _plugged(one: Session, port: int) -> None:
