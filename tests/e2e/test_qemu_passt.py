@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -17,12 +19,13 @@ from traffic import answer
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(0),
     pytest.mark.usefixtures("leaks_allowed"),  # The daemon is another one at the end.
 ]
 
-LIVES = 4
-"""QEMU 11.1 does not outlive every loss of its passt (docs/network.md): a life that it ends so proves nothing."""
+ROUNDS = 5 * int(os.environ.get("VIRLET_SOAK", "1"))
+WORKED = 1.1
+"""Seconds that a passt has to live to have worked: nobody learns what ended it, and who fails by itself is given up."""
 NAMESPACE = "https://virlet.dev/schemas/domain/1"
 
 
@@ -72,15 +75,11 @@ def pid_of(one: Session, other_than: int | None = None) -> int:
     return int(found[0] or 0)
 
 
-def crashed(one: Session) -> bool:
-    return one.virsh("domstate", "--reason", "native", check=False) == "shut off (crashed)"
-
-
 def back(one: Session, port: int) -> None:
     """Wait until the forwarded port answers again."""
 
     def answers() -> bool:
-        assert not crashed(one), "QEMU has crashed"
+        assert one.virsh("domstate", "native") == "running"
         try:
             return bool(answer(port, 2))
         except OSError:
@@ -102,22 +101,10 @@ def test_a_qemu_without_it_refuses_by_name(one: Session) -> None:
     one.virsh("undefine", "native")
 
 
-def test_the_whole_life_of_a_guest(one: Session) -> None:
+def test_the_whole_life_of_a_guest(one: Session, capsys: pytest.CaptureFixture[str]) -> None:
     """Boot, forward; passt killed, also where QEMU cannot start another; hot-plug; the daemon gone; destroy."""
     if not can():
         pytest.skip("elsewhere: this QEMU has no -netdev passt")
-    for _ in range(LIVES):
-        try:
-            _life(one)
-            return
-        except (AssertionError, LookupError):
-            if not crashed(one):
-                raise
-        one.virsh("undefine", "native")
-    pytest.fail(f"QEMU crashed in {LIVES} lives of {LIVES}")
-
-
-def _life(one: Session) -> None:
     ports = free_ports()
     one.define(domain("native", nic(ports.ssh)))
     assert "without its sandbox" in one.virlet("explain", "native")
@@ -130,7 +117,9 @@ def _life(one: Session) -> None:
     console.ready(90)
     assert console.lease.ip == "10.0.2.15"
     assert answer(ports.ssh, 10) == "SSH-2.0-virlet-guest"
-    _killed(one, ports.ssh)
+    took = _killed(one, ports.ssh)
+    with capsys.disabled():
+        print(f"\nqemu-passt: {ROUNDS} kills, traffic back after {median(took):.3f} s, at most {max(took):.3f} s")
     _killed_for_good(one, ports.ssh)
     _plugged(one, ports.first)
     one.stop_daemon(signal.SIGKILL)
@@ -169,14 +158,19 @@ def test_nothing_is_left_when_virletd_and_qemu_are_killed_together(one: Session)
     one.virsh("undefine", "native")
 
 
-def _killed(one: Session, port: int) -> None:
-    """QEMU starts another one, or we have it do so."""
-    for restarts in (1, 2):
+def _killed(one: Session, port: int) -> list[float]:
+    """QEMU starts another one, or we have it do so: the seconds until there was traffic."""
+    took = []
+    for restarts in range(1, ROUNDS + 1):
         pid = pid_of(one)
         kill(pid)
+        since = time.monotonic()
         back(one, port)
+        took.append(time.monotonic() - since)
         until(lambda: details(one)["helpers"][0]["restarts"] >= restarts, lambda: str(details(one)))  # noqa: B023
         assert pid_of(one, other_than=pid)
+        time.sleep(WORKED)
+    return took
 
 
 def _killed_for_good(one: Session, port: int) -> None:

@@ -70,6 +70,8 @@ class Monitor:
         """How often the netdev is not made."""
         self.again = False
         """A lost process is started again before the next answer."""
+        self.unsettled = 0
+        """How often it says no more than that it is at a start."""
 
     async def __call__(self, command: str, arguments: Mapping[str, object]) -> object:
         self.said.append(f"{command} {arguments['id']}" if "id" in arguments else command)
@@ -98,7 +100,11 @@ class Monitor:
 
     def _network(self) -> str:
         pid, name = self.named or self.pid, self.forked.netdev
-        return f"hub 7\r\n \\ hub-net0: {name}: index=0,type=passt,stream,connected to pid {pid}\r\n"
+        told = f"stream,connected to pid {pid}"
+        if self.unsettled:
+            self.unsettled -= 1
+            told = "launching passt"
+        return f"hub 7\r\n \\ hub-net0: {name}: index=0,type=passt,{told}\r\n"
 
     def close(self) -> None:
         kill(self.pid)
@@ -157,10 +163,23 @@ async def test_it_is_plugged_in_found_and_pulled_out_before_qemu_can_start_anoth
     assert process.pid == monitor.pid
     assert monitor.netdevs == ["passt-net0", "hub-net0"]
     monitor.said.clear()
+    monitor.unsettled = 2
     await pull_out(monitor, plan, process)
-    assert monitor.said == ["netdev_del hub-net0", "query-status", "query-status", "netdev_del passt-net0"]
+    looks = ["human-monitor-command"] * 3
+    assert monitor.said == ["netdev_del hub-net0", "query-status", "query-status", *looks, "netdev_del passt-net0"]
     assert identify(monitor.pid) is None
     assert not plan.leaves[0].is_symlink()
+
+
+async def test_a_netdev_that_qemu_is_not_done_with_stays(
+    plan: HelperPlan, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await plug_in(monitor, plan)
+    monkeypatch.setattr("virlet.engine.supervision.forked.CONNECT_WAIT", 0.05)
+    monitor.unsettled = 1 << 62
+    with pytest.raises(OperationTimeout, match=r"QEMU has not come to an end with 'passt-net0': .*launching passt"):
+        await pull_out(monitor, plan, process)
+    assert monitor.netdevs == ["passt-net0"]
 
 
 async def test_a_process_that_is_not_of_the_plan_is_not_believed_and_not_ended(
@@ -219,6 +238,7 @@ async def test_a_lost_one_is_replaced(plan: HelperPlan, monitor: Monitor, again:
     helper = Helper(host, tasks, HelperRecord("net0", "hostnet0", plan))
     helper.own(await plug_in(monitor, plan))
     monitor.again = again
+    monitor.unsettled = 3  # A busy host's QEMU is not done with its own attempt yet.
     monitor.said.clear()
     first = monitor.pid
     kill(first)

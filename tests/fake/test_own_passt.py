@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from virlet.engine.probe.qemu import probe_qemu
-from virlet.engine.supervision.forked import found, pid_file, plug_in, pull_out
+from virlet.engine.supervision.forked import forked_of, found, has_tried, pid_file, plug_in, pull_out
 from virlet.fake.own_passt import words_of
 from virlet.fake.programs import install
 from virlet.plan.base import Forked, HelperPlan, OnLoss, QmpCommand, Ready
@@ -73,7 +73,7 @@ async def test_it_is_found_and_another_one_follows_it_until_it_is_pulled_out(qem
     assert int(left.read_text()) == process.pid
     process.signal(signal.SIGKILL)
     await process.exited()
-    await execute("query-status")
+    await has_tried(execute, qemu.plan)
     second = await found(execute, qemu.plan)
     assert second is not None
     assert second.pid != process.pid
@@ -90,6 +90,23 @@ async def test_taking_it_away_while_it_runs_crashes_qemu(qemu: Running) -> None:
         await qemu.monitor.execute("netdev_del", {"id": "passt-net0"})
     assert await qemu.process.exited() == ExitStatus(signal=signal.SIGABRT)
     await process.exited()
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_taking_it_away_before_a_start_that_failed_is_over_crashes_qemu(qemu: Running, settled: bool) -> None:
+    execute = qemu.monitor.execute
+    process = await plug_in(execute, qemu.plan)
+    forked_of(qemu.plan).link.unlink()
+    process.signal(signal.SIGKILL)
+    await process.exited()
+    if settled:
+        await has_tried(execute, qemu.plan)
+        await execute("netdev_del", {"id": "passt-net0"})
+        return
+    await execute("query-status")
+    with pytest.raises(Exception, match="closed"):
+        await execute("netdev_del", {"id": "passt-net0"})
+    assert await qemu.process.exited() == ExitStatus(signal=signal.SIGABRT)
 
 
 async def test_it_ends_with_qemu(qemu: Running) -> None:

@@ -87,15 +87,18 @@ def _strings(value: object) -> Iterator[str]:
 class OwnPasst(Backend):
     """QEMU runs passt, waits until that is in the background, and runs it again when it reads the end of the stream.
 
-    No event tells of any of that.  Taking the netdev away while passt runs, or before QEMU has read its end, crashed
-    QEMU 11.1 in most trials (docs/network.md), and crashes this one always.
+    No event tells of any of that.  Taking the netdev away while passt runs, before QEMU has read its end, or before it
+    is done with a start, crashed QEMU 11.1 in most trials (docs/network.md), and crashes this one always.
     """
+
+    UNSETTLED = 2
+    """Answers of ``info network`` after each start until the thread that connects the socket has come to that."""
 
     def __init__(self, machine: Machine, members: Mapping[str, object]) -> None:
         super().__init__("passt")
         self._machine, self._path = machine, str(members.get("path", "passt"))
         self._words = tuple(words_of(members))
-        self._pid = 0
+        self._pid = self._unsettled = 0
         self._peer: socket.socket | None = None
         name = f"passt-{secrets.token_hex(3)}.pid"
         self._pid_file = Path(os.environ.get("TMPDIR", "/tmp"), name)
@@ -107,6 +110,7 @@ class OwnPasst(Backend):
             raise
 
     def _start(self) -> None:
+        self._unsettled = self.UNSETTLED
         ours, theirs = socket.socketpair()
         argv = (self._path, *self._words, "--pid", str(self._pid_file), "--fd", "3")
         with theirs:
@@ -142,7 +146,10 @@ class OwnPasst(Backend):
         self._peer, self._pid = None, 0
 
     def told(self) -> str:
-        return super().told() + (f"stream,connected to pid {self._pid}" if self._pid else "")
+        if self._unsettled:
+            self._unsettled -= 1
+            return super().told() + "launching passt"
+        return super().told() + (f"stream,connected to pid {self._pid}" if self._pid else "error: Bad file descriptor")
 
     def announce(self) -> None:
         if self._peer is not None:
@@ -150,8 +157,9 @@ class OwnPasst(Backend):
                 self._peer.sendall((60).to_bytes(4, "big") + bytes(60))
 
     def close(self) -> None:
-        if self._pid:
-            print("fake-qemu: netdev_del of a passt that has not ended: use after free", file=sys.stderr, flush=True)
+        if self._pid or self._unsettled:
+            what = "that has not ended" if self._pid else "whose start is not over"
+            print(f"fake-qemu: netdev_del of a passt {what}: use after free", file=sys.stderr, flush=True)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.abort()
         self._pid_file.unlink(missing_ok=True)

@@ -5,8 +5,11 @@ HMP's ``info network`` tells.
 
 Taking such a netdev away is a matter of order: QEMU 11.1 ends passt, sees that it has ended, and starts another one for
 a netdev whose memory it has freed already (it crashed in most trials).  So passt loses its link first, by which
-QEMU would start it, then its life, and QEMU is asked twice more, after which it has read the end of the stream; in 126
-trials of that QEMU was well.
+QEMU would start it, then its life, and QEMU is asked twice more, after which it has read the end of the stream and has
+tried.  The socket to a passt that it starts is connected by a thread of QEMU's, which says so, or that it failed, when
+it comes to that, to a netdev that must be there still; and where passt could not be started it closes by then a
+descriptor that is closed already, and must not be anybody else's.  So nothing is taken away, and nothing made,
+before QEMU names a process or an error: on a busy host it crashed within a few losses without that.
 """
 
 from __future__ import annotations
@@ -26,7 +29,18 @@ from virlet.proc.identity import identify
 from virlet.proc.process import Process
 from virlet.qmp.monitor import QmpError
 
-__all__ = ["GRACE", "Execute", "forked_of", "found", "let_end", "pid_file", "plug_in", "pull_out", "remove_dead"]
+__all__ = [
+    "GRACE",
+    "Execute",
+    "forked_of",
+    "found",
+    "has_tried",
+    "let_end",
+    "pid_file",
+    "plug_in",
+    "pull_out",
+    "remove_dead",
+]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +50,8 @@ Execute = Callable[[str, Mapping[str, object]], Awaitable[object]]
 CONNECT_WAIT = 5.0
 """Seconds for QEMU to connect to the passt that it has started: it takes it some milliseconds, and no event tells."""
 GRACE = 1.0
+_UNSETTLED = ("connecting to passt", "launching passt")
+"""What QEMU says of a netdev while a thread of its own is connecting it."""
 _PID_FILE = re.compile(r"/(?:[^/\0]+/)*passt-[A-Za-z0-9]{6}\.pid")
 
 
@@ -58,7 +74,7 @@ async def pull_out(execute: Execute, plan: HelperPlan, process: Process | None) 
     forked = forked_of(plan)
     remove(forked.link)
     if process is None:
-        process = await found(execute, plan)
+        process = await found(execute, plan)  # None also where it has just ended, and QEMU is to see that.
     if process is not None:
         left = pid_file(process.pid)
         await process.terminate(GRACE)
@@ -69,8 +85,7 @@ async def pull_out(execute: Execute, plan: HelperPlan, process: Process | None) 
     for command in reversed(forked.adds):
         try:
             if command.arguments.get("id") == forked.netdev:
-                for _ in range(2):
-                    await execute("query-status", {})
+                await has_tried(execute, plan)
             await execute("netdev_del", {"id": command.arguments["id"]})
         except QmpError as error:
             log.debug("%s", error)
@@ -99,20 +114,47 @@ async def _connected(execute: Execute, plan: HelperPlan) -> Process:
 async def found(execute: Execute, plan: HelperPlan) -> Process | None:
     """The living process that QEMU names, if it is one of *plan*: what QEMU says is not trusted."""
     forked = forked_of(plan)
-    text = await execute("human-monitor-command", {"command-line": "info network"})
-    pid = _pid_in(text if isinstance(text, str) else "", forked.netdev)
+    pid = _pid_in(await _settled(execute, forked.netdev))
     identity = identify(pid) if pid else None
     if identity is None or _words(identity.pid)[:1] != [str(forked.link)]:
         return None
     return Process.adopt(identity, plan.name)
 
 
-def _pid_in(text: str, netdev: str) -> int:
-    for line in text.splitlines():
-        match = re.search(rf"(?:^|\s){re.escape(netdev)}: .*connected to pid ([0-9]{{1,9}})$", line.rstrip())
-        if match is not None:
-            return int(match[1])
-    return 0
+async def has_tried(execute: Execute, plan: HelperPlan) -> None:
+    """Wait until QEMU has read the end of a lost process's stream, and has started another one or failed to.
+
+    It reads that, where it reads at all, before it has given two answers.
+    """
+    for _ in range(2):
+        await execute("query-status", {})
+    await _settled(execute, forked_of(plan).netdev)
+
+
+async def _settled(execute: Execute, netdev: str) -> str:
+    """What QEMU says of *netdev* once it has done with the last start, nothing when there is none.
+
+    Raises :class:`OperationTimeout`.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CONNECT_WAIT
+    while True:
+        text = await execute("human-monitor-command", {"command-line": "info network"})
+        said = _said_of(text if isinstance(text, str) else "", netdev)
+        if not said.endswith(_UNSETTLED):
+            return said
+        if loop.time() > deadline:
+            raise OperationTimeout(f"QEMU has not come to an end with '{netdev}': {said}")
+
+
+def _said_of(text: str, netdev: str) -> str:
+    pattern = re.compile(rf"(?:^|\s){re.escape(netdev)}: (.*)")
+    return next((match[1].rstrip() for line in text.splitlines() if (match := pattern.search(line))), "")
+
+
+def _pid_in(said: str) -> int:
+    match = re.search(r"connected to pid ([0-9]{1,9})$", said)
+    return int(match[1]) if match is not None else 0
 
 
 def _words(pid: int) -> list[str]:

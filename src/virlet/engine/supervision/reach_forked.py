@@ -11,7 +11,16 @@ import errno
 import logging
 from dataclasses import replace
 
-from virlet.engine.supervision.forked import GRACE, forked_of, found, pid_file, plug_in, pull_out, remove_dead
+from virlet.engine.supervision.forked import (
+    GRACE,
+    forked_of,
+    found,
+    has_tried,
+    pid_file,
+    plug_in,
+    pull_out,
+    remove_dead,
+)
 from virlet.engine.supervision.reach import ANNOUNCE, Reach
 from virlet.errors import InternalError, OperationInvalid, SystemFailure, VirletError
 from virlet.proc.logfile import tail
@@ -55,9 +64,7 @@ class ForkedReach(Reach):
     async def _another(self) -> Process:
         """The process that QEMU has started meanwhile, or else a new one behind a new netdev."""
         plan, execute = self._record.plan, self._host.execute
-        # Two answers later QEMU has read the end of the stream, if it can, and has started another one, or failed to.
-        for _ in range(2):
-            await execute("query-status", {})
+        await has_tried(execute, plan)
         process = await found(execute, plan)
         if process is not None:
             return process
