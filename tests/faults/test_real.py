@@ -27,7 +27,7 @@ def test_a_daemon_killed_there_leaves_every_real_guest_whole_or_gone(stand: Stan
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("scene", "name"),
-    [("own.start", "forked.added"), ("own.attach", "forked.added"), ("own.helper", "helper.running")],
+    [("own.start", "forked.added"), ("own.attach", "forked.added"), ("own.lost", "helper.running")],
 )
 def test_so_does_one_killed_with_a_passt_that_the_newest_qemu_starts(stand: Stand, scene: str, name: str) -> None:
     said = subprocess.run(["qemu-system-x86_64", "-netdev", "help"], capture_output=True, timeout=30, check=False)
