@@ -328,7 +328,7 @@ def passt_log(data: bytes) -> None:
 
 
 def hmp(data: bytes) -> None:
-    pid = forked._pid_in(data.decode("utf-8", "replace"), "passt-net0")
+    pid = forked._pid_in(forked._said_of(data.decode("utf-8", "replace"), "passt-net0"))
     assert 0 <= pid < 10**9
 
 
@@ -379,7 +379,7 @@ TARGETS = (
     Target("hmp", "a process id of at most nine digits, 0 for none; never an exception", hmp,
            lambda: texts(*HMP_SAYS),
            words_of("passt-net0: |connected to pid |4711|99999999999| |\n|\r|index=0,|²|\0|:"),
-           ("engine/supervision/forked.py:^_pid_in",), errors=()),
+           ("engine/supervision/forked.py:^_(pid_in|said_of)",), errors=()),
     Target("settings", "settings of the right types, or an error that names the file", settings,
            lambda: texts('timeout = 600\nverbose = true\nslirp_helper = "/x"\nconfine = false\n', "timeout = 1.5"),
            words_of('timeout|verbose|slirp_helper|confine| = |\n|"|/x|true|false|1|1e999|nan|[|]|{|}|#|"""|."|é'),
