@@ -78,14 +78,14 @@ def unused(port: int) -> int:
     return next(each for each in range(port, 65_536) if not listens(each))
 
 
-def unused_row(port: int, count: int) -> int:
-    """*port*, or a later one from which on nobody listens on *count* ports: as :func:`unused`, for a row of them."""
+def unused_row(port: int, count: int) -> range:
+    """*count* ports in a row on which nobody listens, from *port* on or from a later one: as :func:`unused`."""
     begin = port
     for each in range(port, 65_536):
         if listens(each):
             begin = each + 1
         elif each - begin + 1 == count:
-            return begin
+            return range(begin, begin + count)
     raise SystemExit(f"there are no {count} ports in a row from {port} on that nobody has")
 
 

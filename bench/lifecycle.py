@@ -205,9 +205,8 @@ def raw_of(guest: Guest, ports: Sequence[int]) -> Raw:
 def peer_of(uri: str, kernel: str, count: int) -> Guest:
     """libvirt's guest: the same, or on built-in slirp where this libvirt knows no passt (before 9.2)."""
     try:
-        base = unused_row(24100, count + 1)
-        ports = range(base, base + 1 + count)
-        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=nic(base, count)), ports)
+        ports = unused_row(24100, count + 1)
+        return Guest(uri, XML.format(name="bench", kernel=kernel, nic=nic(ports.start, count)), ports)
     except libvirt.libvirtError as error:
         print(f"this libvirt cannot do passt ({error}); its own start is measured with built-in slirp")
         slirp = "<interface type='user'><model type='virtio'/></interface>"
@@ -216,9 +215,8 @@ def peer_of(uri: str, kernel: str, count: int) -> Guest:
 
 def measure(kernel: str, samples: int, count: int) -> list[Verdict]:
     with home() as ours, home() as theirs, virletd(ours) as (_, our_uri), libvirtd(theirs) as (_, their_uri):
-        base = unused_row(23100, count + 1)
-        ports = range(base, base + 1 + count)
-        guest = Guest(our_uri, XML.format(name="bench", kernel=kernel, nic=nic(base, count)), ports)
+        ports = unused_row(23100, count + 1)
+        guest = Guest(our_uri, XML.format(name="bench", kernel=kernel, nic=nic(ports.start, count)), ports)
         raw, peer = raw_of(guest, ports), peer_of(their_uri, kernel, count)
         name = name_of(peer.connection)
         starts = interleave({"raw": raw.start, "virlet": guest.start, name: peer.start}, samples)

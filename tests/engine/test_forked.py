@@ -177,7 +177,7 @@ async def test_a_netdev_that_qemu_is_not_done_with_stays(
     process = await plug_in(monitor, plan)
     monkeypatch.setattr("virlet.engine.supervision.forked.CONNECT_WAIT", 0.05)
     monitor.unsettled = 1 << 62
-    with pytest.raises(OperationTimeout, match=r"QEMU has not come to an end with 'passt-net0': .*launching passt"):
+    with pytest.raises(OperationTimeout, match=r"QEMU has been starting 'passt-net0' for 0.05 s \(.*launching passt\)"):
         await pull_out(monitor, plan, process)
     assert monitor.netdevs == ["passt-net0"]
 

@@ -24,8 +24,6 @@ __all__ = ["settle_interfaces"]
 
 log = logging.getLogger(__name__)
 
-GRACE = 2.0
-
 
 async def settle_interfaces(guest: Guest, run: Run) -> None:
     """Make a guest that was taken over agree with its QEMU, which alone knows what devices there are."""

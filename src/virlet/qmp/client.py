@@ -14,7 +14,7 @@ from typing import Any
 from virlet.lean import without
 
 with without("ssl", "SSLContext"):
-    from qemu.qmp import ConnectError, QMPClient
+    from qemu.qmp import ConnectError, QMPClient, Runstate
     from qemu.qmp.message import Message
 
 __all__ = ["Client", "ConnectError"]
@@ -63,7 +63,7 @@ class Client(QMPClient):
         """
         while True:
             message = await super()._do_recv()
-            if self.runstate.name == "CONNECTING" and "event" in message:
+            if self.runstate is Runstate.CONNECTING and "event" in message:
                 self._deliver(message)
             elif self._awaited(message):
                 return message

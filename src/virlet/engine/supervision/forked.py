@@ -144,7 +144,7 @@ async def _settled(execute: Execute, netdev: str) -> str:
         if not said.endswith(_UNSETTLED):
             return said
         if loop.time() > deadline:
-            raise OperationTimeout(f"QEMU has not come to an end with '{netdev}': {said}")
+            raise OperationTimeout(f"QEMU has been starting '{netdev}' for {CONNECT_WAIT:g} s ({said})")
 
 
 def _said_of(text: str, netdev: str) -> str:
