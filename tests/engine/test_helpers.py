@@ -308,7 +308,7 @@ async def test_one_that_ends_before_qemu_is_heard_comes_again_when_it_is(qemu: Q
     kill(helper)
     await until(lambda: qemu.alone)
     await until(lambda: helper.process is None)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # In which a pause of 0.01 s would be over: nothing is begun.
     assert (qemu.alone, helper.process, qemu.kinds) == (True, None, ["lost"])
     qemu.unheard = False
     helper.on_heard()
@@ -329,7 +329,7 @@ async def test_the_end_of_a_stream_that_a_daemon_before_us_had_dialled_ends_no_h
         helper.on_connected()
         helper.on_disconnected()
     helper.on_connected()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # Four times what a process has to end by itself: it is not ended.
     assert (process.running, qemu.kinds) == (True, [])
     helper.on_disconnected()  # It does not end, so it is ended: by SIGTERM.
     await until(lambda: qemu.kinds == ["lost", "restarted"])
